@@ -1,0 +1,112 @@
+# What developers and CI run. Needs make and Python >= 3.11, nothing else: the rest goes into .venv.
+# Pip is used as the environment configures it (PIP_* variables, pip.conf).
+
+# PYTHON=/path/to/python chooses one; else .ci/find-python does.
+TESTS ?= tests
+PYTEST_FLAGS ?= $(if $(CI),--durations=15)
+DESCRIPTOR := out/aicc-mo-v1.binpb
+BASELINE := protos/baseline.binpb
+
+BIN := .venv/bin
+GENERATE := $(BIN)/python protos/generate.py
+SOURCES := shim service protos tests
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# A .venv counts only when it was finished, for this very folder, and its Python still runs.
+IS_USABLE := $(shell $(BIN)/python -c '' 2>/dev/null && test "$$(cat .venv/.finished-for 2>/dev/null)" = "$(CURDIR)" && echo yes)
+
+##@ Everyday
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: ready ## Service and shim on this machine, with a demo channel; Ctrl-C ends both
+	@exec $(BIN)/python -m shim.demo
+
+test: ready ## All tests, on all cores (TESTS=path/to/test.py for some)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_FLAGS) $(TESTS)
+
+check: lint types proto-lint proto-breaking test ## All that CI checks
+
+##@ Quality
+lint: ready ## Lint and formatting of the Python code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: ready ## Static types, strictly
+	$(BIN)/mypy
+
+format: ready ## Formats the Python code and the protos in place
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format --write protos
+
+coverage: ready ## Tests with branch coverage, child processes included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+##@ The contract (protos)
+stubs: tools ## Python stubs beside the protos, or for another project: OUT=folder
+	@$(GENERATE) $(if $(OUT),--out '$(OUT)')
+
+descriptor: tools ## Self-contained descriptor set, comments included (OUT=file)
+	@$(GENERATE) --descriptor '$(or $(OUT),$(DESCRIPTOR))'
+
+proto-lint: tools ## Style, comments and formatting of the contract
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+
+proto-breaking: tools ## Refuses changes that break callers of the baseline
+	$(BIN)/buf breaking protos --against $(BASELINE)
+
+proto-baseline: tools ## Makes today's contract the new baseline
+	$(BIN)/buf build protos -o $(BASELINE)
+
+##@ Packaging
+dist: ready ## Source distribution and wheel, into dist/
+	$(BIN)/python -m build --no-isolation
+
+lock: tools ## Locks requirements*.txt anew, keeping versions (LOCK_FLAGS=--upgrade for new ones)
+	$(BIN)/python -m pip install --quiet 'uv>=0.8'
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+# One lock for every system and Python; no host name gets into it.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' $(LOCK_FLAGS)
+
+clean: ## Removes all that was made here, but var/ with its data
+	rm -rf .venv build dist out .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find protos -name '*_pb2*.py*' -exec rm -f {} +
+	rm -f protos/aicc/mo/v1/.generated
+
+# ---- how .venv is made -------------------------------------------------------
+
+# The tools and libraries of requirements-dev.txt.
+tools: .venv/.finished-for
+# The same, and this project installed editable with its stubs.
+ready: tools .venv/.project
+	@$(GENERATE) --quiet
+
+# From scratch whenever it isn't usable or the locked versions changed: nothing half-made survives.
+.venv/.finished-for: requirements-dev.txt $(if $(IS_USABLE),,FORCE)
+	@python=$$(.ci/find-python $(PYTHON)) || exit 1; \
+	echo "Making .venv with $$($$python --version), once; this takes a minute"; \
+	$$python -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@echo '$(CURDIR)' > $@
+
+.venv/.project: .venv/.finished-for pyproject.toml protos/build_hook.py
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+FORCE:
+.PHONY: FORCE help run test check lint types format coverage stubs descriptor proto-lint proto-breaking \
+	proto-baseline dist lock clean tools ready

@@ -1,0 +1,164 @@
+"""The service process: puts everything together, and takes it apart again in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from service.admin import AdminServer
+from service.directory import ChannelDirectory
+from service.errors import StoreRefused, StoreUnavailable
+from service.feed import MessageFeed
+from service.ingest import MessageIngest
+from service.logs import configure_logs
+from service.routed_channels import RoutedChannels
+from service.rpc.server import Health, build_server
+from service.settings import Settings, build_command
+from service.signals import Signal
+from service.store.sqlite import SqliteStore, microseconds_now
+
+log = logging.getLogger("service")
+
+DRAIN_SECONDS = 5.0
+
+
+class CannotStart(Exception):
+    """The process can't run as it was asked to; the message says what to do."""
+
+
+@dataclass(slots=True)
+class RunningService:
+    """A service that answers. `listen` and `admin_listen` are "host:port", with the real ports."""
+
+    listen: str
+    admin_listen: str
+    is_draining: bool = False
+
+
+class _Listener:
+    """Passes the store's news on to the feed and the directory."""
+
+    def __init__(self, feed: MessageFeed, changed: Signal) -> None:
+        self._feed = feed
+        self._changed = changed
+
+    def on_ready(self, destinations: Collection[str]) -> None:
+        self._feed.on_ready(destinations)
+
+    def on_directory_change(self) -> None:
+        self._changed.fire()
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
+    """Run a service on this event loop for as long as the context lasts.
+
+    Raises `CannotStart` and `errors.StoreRefused`. Leaving it drains: calls under way are
+    finished within 5 s, streams are ended, what the store was asked for is committed.
+    """
+    async with AsyncExitStack() as stack:
+        store = SqliteStore.open(settings.store)
+        stack.push_async_callback(store.close)
+        changed = Signal()
+        feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
+        store.listen(_Listener(feed, changed))
+        channels = RoutedChannels(store)
+        following = asyncio.create_task(channels.follow(changed, is_shared=store.is_shared))
+        stack.push_async_callback(_cancel, following)
+        health = Health()
+        directory = ChannelDirectory(store, channels, changed, microseconds_now)
+        server = build_server(MessageIngest(store, channels), directory, feed, store, health)
+        running = RunningService(_listen(server, settings.listen), settings.admin_listen)
+        await server.start()
+        stack.push_async_callback(server.stop, DRAIN_SECONDS)
+        running.admin_listen = await _open_admin(stack, settings.admin_listen, store, running)
+        await health.set_serving(True)
+        log.info("listening", extra={"listen": running.listen, "admin_listen": running.admin_listen})
+        try:
+            yield running
+        finally:
+            running.is_draining = True
+            await health.set_serving(False)
+            changed.close()
+            feed.close()
+
+
+def _listen(server: object, address: str) -> str:
+    host, _, _ = address.rpartition(":")
+    try:
+        port = server.add_insecure_port(address)  # type: ignore[attr-defined]
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise CannotStart(f"can't listen on {address}: is another process there? Give another one with --listen")
+    return f"{host}:{port}"
+
+
+async def _open_admin(stack: AsyncExitStack, address: str, store: SqliteStore, running: RunningService) -> str:
+    async def find_reasons() -> Sequence[str]:
+        if running.is_draining:
+            return ["draining"]
+        try:
+            await store.check_alive()
+        except StoreUnavailable as error:
+            return [str(error)]
+        return ()
+
+    host, _, port = address.rpartition(":")
+    try:
+        admin = AdminServer(host.strip("[]"), int(port), find_reasons)
+    except OSError as error:
+        raise CannotStart(
+            f"can't listen on {address}: {os.strerror(error.errno or 0)}; give another one with --admin-listen"
+        ) from None
+    stack.push_async_callback(admin.close)
+    return f"{host}:{admin.port}"
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _run_until_signalled(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_exit, stop)
+    async with open_service(settings):
+        await stop.wait()
+        log.info("draining")
+    log.info("stopped")
+
+
+def _stop_or_exit(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)  # asked twice: don't wait for the drain
+    stop.set()
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    os.umask(0o077)
+    configure_logs()
+    try:
+        asyncio.run(_run_until_signalled(settings))
+    except (CannotStart, StoreRefused) as error:
+        sys.stderr.write(f"mo-service: {error}\n")
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Run the command `mo-service`."""
+    build_command(run)(prog_name="mo-service")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The channel directory: changes to channels, and those who follow them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from service import checks, passwords
+from service.errors import Conflict, NotFound, Violation
+from service.models import Channel, ChannelChanges, ChannelState, Credentials, DirectoryPosition, Route
+from service.routed_channels import RoutedChannels
+from service.signals import Signal
+from service.store.contract import Clock, DirectoryStore
+
+DEFAULT_GRACE_SECONDS = 24 * 3600
+LONGEST_GRACE_SECONDS = 30 * 24 * 3600
+UPDATE_TRIES = 5
+CHANGES_AT_ONCE = 500
+HEARTBEAT_SECONDS = 5.0
+
+
+class WithPassword(NamedTuple):
+    """A channel whose password was just set. `generated` is shown once; empty when it was given."""
+
+    channel: Channel
+    generated: str
+
+
+class ChannelDirectory:
+    """Creates, changes and deletes channels. After each change, the next message is routed by it."""
+
+    def __init__(self, store: DirectoryStore, routed: RoutedChannels, changed: Signal, clock: Clock) -> None:
+        self._store = store
+        self._routed = routed
+        self._changed = changed
+        self._clock = clock
+
+    async def create(self, channel: Channel, password: str) -> WithPassword:
+        """Store a new channel; an empty password is generated. Raises `InvalidRequest`, `AlreadyExists`."""
+        checks.refuse([*checks.check_channel(channel), *_check_chosen(password)])
+        chosen = password or passwords.generate_password()
+        hashed = await asyncio.to_thread(passwords.hash_password, chosen)
+        credentials = replace(channel.credentials, password_hash=hashed)
+        stored = await self._store.create_channel(replace(channel, credentials=credentials))
+        self._routed.forget(stored.channel_config_id)
+        return WithPassword(stored, "" if password else chosen)
+
+    async def load(self, channel_config_id: str) -> Channel:
+        """Return a channel that isn't deleted. Raises `NotFound`."""
+        channel = (await self._store.find_channels([channel_config_id])).get(channel_config_id)
+        if channel is None or channel.state is ChannelState.DELETED:
+            raise NotFound(f'no channel "{channel_config_id}"; see: mo channel list')
+        return channel
+
+    async def find_replica(self, channel_config_id: str) -> Channel | None:
+        """Return a channel as shims keep it: a deleted one too, None when there never was one."""
+        return (await self._store.find_channels([channel_config_id])).get(channel_config_id)
+
+    async def list(self, *, after: str, limit: int) -> Sequence[Channel]:
+        """Return channels by id, from the first one after `after`."""
+        return await self._store.list_channels(after=after, limit=limit)
+
+    async def update(
+        self, channel_config_id: str, change: Callable[[Channel], Channel], *, expected: int | None = None
+    ) -> Channel:
+        """Store what `change` makes of the channel; with `expected`, only if that is its revision.
+
+        Raises `NotFound`, `InvalidRequest`, and `Conflict` when somebody else was faster.
+        """
+        for tries_left in reversed(range(UPDATE_TRIES)):
+            current = await self.load(channel_config_id)
+            if expected not in {None, current.revision}:
+                raise Conflict(f'channel "{channel_config_id}" has changed meanwhile; read it again and repeat')
+            wanted = change(current)
+            checks.refuse(checks.check_channel(wanted))
+            try:
+                stored = await self._store.replace_channel(wanted)
+            except Conflict:
+                if expected is not None or not tries_left:
+                    raise
+                continue
+            self._routed.forget(channel_config_id)
+            return stored
+        raise AssertionError("the last try returns or raises")
+
+    async def rotate_password(self, channel_config_id: str, password: str, *, grace_seconds: float) -> WithPassword:
+        """Replace the password; the old one ends after `grace_seconds`. Raises `NotFound`, `InvalidRequest`."""
+        checks.refuse([*_check_chosen(password), *_check_grace(grace_seconds)])
+        chosen = password or passwords.generate_password()
+        old = (await self.load(channel_config_id)).credentials.password_hash
+        like = old if grace_seconds else None
+        hashed = await asyncio.to_thread(passwords.hash_password, chosen, like=like)
+        expires_at = self._clock() + round(grace_seconds * 1_000_000) if grace_seconds else None
+
+        def rotate(channel: Channel) -> Channel:
+            if channel.credentials.password_hash != old:
+                raise Conflict("the password was rotated by somebody else meanwhile; repeat if it still has to be")
+            credentials = Credentials(
+                channel.credentials.webhook_user, hashed, like, expires_at, channel.credentials.revision + 1
+            )
+            return replace(channel, credentials=credentials)
+
+        return WithPassword(await self.update(channel_config_id, rotate), "" if password else chosen)
+
+    async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
+        """Replace all routes, and return their revision. Raises `NotFound`, `InvalidRequest`, `Conflict`."""
+        checks.refuse(checks.check_routes(routes))
+        revision = await self._store.replace_routes(channel_config_id, routes, expected=expected)
+        self._routed.forget(channel_config_id)
+        return revision
+
+    async def delete(self, channel_config_id: str, *, expected: int | None) -> None:
+        """Delete a channel. Raises `NotFound`, `Conflict`, `StillInUse`."""
+        await self._store.delete_channel(channel_config_id, expected=expected)
+        self._routed.forget(channel_config_id)
+
+    async def watch(self, after: DirectoryPosition | None) -> AsyncIterator[ChannelChanges]:
+        """Yield what changed after `after`, then every change, and an empty one every 5 s of silence."""
+        while True:
+            seen = self._changed.count
+            changes = await self._store.find_changes(after, limit=CHANGES_AT_ONCE)
+            yield changes
+            after = changes.position
+            if not changes.caught_up:
+                continue
+            while not await self._changed.wait_past(seen, HEARTBEAT_SECONDS):
+                yield ChannelChanges((), after, caught_up=True)
+
+
+def change_user(credentials: Credentials, webhook_user: str) -> Credentials:
+    """Return credentials with another user: a new revision when it is another."""
+    if webhook_user == credentials.webhook_user:
+        return credentials
+    return replace(credentials, webhook_user=webhook_user, revision=credentials.revision + 1)
+
+
+def _check_chosen(password: str) -> Sequence[Violation]:
+    return list(checks.check_password(password)) if password else ()
+
+
+def _check_grace(seconds: float) -> Sequence[Violation]:
+    if 0 <= seconds <= LONGEST_GRACE_SECONDS:
+        return ()
+    return [Violation("grace_period", "must be 0 s to 30 days")]

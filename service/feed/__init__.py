@@ -1,0 +1,123 @@
+"""The feed: consumers on one side, the store's lanes on the other, a dispatcher a destination between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from service.errors import Stopping
+from service.feed.consumer import Consumer
+from service.feed.dispatcher import Dispatcher
+from service.models import (
+    AckStatus,
+    AckToken,
+    ClaimedDelivery,
+    DestinationStatus,
+    Settlement,
+    SettlementKind,
+)
+from service.store.contract import Clock, FeedStore
+
+DEFAULT_LEASE_SECONDS = 60.0
+MOST_BYTES_IN_A_PULL = 2 * 1024 * 1024
+
+
+class SettlementRequest(NamedTuple):
+    """What a consumer says of an ack id, which may be none of ours."""
+
+    ack_id: str
+    kind: SettlementKind
+    seconds: float = 0.0
+
+
+class MessageFeed:
+    """Hands deliveries out and settles them. `close` ends every subscription."""
+
+    def __init__(self, store: FeedStore, clock: Clock, *, is_shared: bool) -> None:
+        self._store = store
+        self._clock = clock
+        self._is_shared = is_shared
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._is_closed = False
+
+    def on_ready(self, destinations: Collection[str]) -> None:
+        """Wake those who serve these destinations."""
+        for destination in destinations:
+            dispatcher = self._dispatchers.get(destination)
+            if dispatcher:
+                dispatcher.wake()
+
+    @asynccontextmanager
+    async def consume(
+        self, destination: str, *, messages: int, size: int, lease_seconds: float
+    ) -> AsyncIterator[Consumer]:
+        """Serve a consumer as long as the context lasts. Raises `errors.Stopping` when the service stops."""
+        if self._is_closed:
+            raise Stopping("the service stops; call again")
+        dispatcher = self._dispatchers.get(destination)
+        if dispatcher is None:
+            dispatcher = Dispatcher(destination, self._store, self._clock, is_shared=self._is_shared)
+            self._dispatchers[destination] = dispatcher
+        consumer = Consumer(messages=messages, size=size, lease_seconds=lease_seconds)
+        dispatcher.join(consumer)
+        try:
+            yield consumer
+        finally:
+            await asyncio.shield(self._part(destination, dispatcher, consumer))
+
+    async def _part(self, destination: str, dispatcher: Dispatcher, consumer: Consumer) -> None:
+        await dispatcher.leave(consumer)
+        if not dispatcher.consumers and self._dispatchers.get(destination) is dispatcher:
+            del self._dispatchers[destination]
+            await dispatcher.finish()
+
+    async def pull(
+        self, destination: str, *, limit: int, wait_seconds: float, lease_seconds: float
+    ) -> Sequence[ClaimedDelivery]:
+        """Return what is there, else what comes within `wait_seconds`."""
+        claimed = await self._store.claim(
+            destination, limit=limit, max_bytes=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds
+        )
+        if claimed.deliveries or not wait_seconds:
+            return claimed.deliveries
+        async with self.consume(
+            destination, messages=limit, size=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds
+        ) as consumer:
+            try:
+                await asyncio.wait_for(consumer.wait(), wait_seconds)
+            except TimeoutError:
+                return ()
+            return consumer.take(MOST_BYTES_IN_A_PULL)
+
+    async def settle(self, destination: str, requests: Sequence[SettlementRequest]) -> Sequence[tuple[str, AckStatus]]:
+        """Settle deliveries; one status an ack id, in order. What is no ack id of ours is UNKNOWN."""
+        tokens = [AckToken.parse(request.ack_id) for request in requests]
+        settlements = [
+            Settlement(token, request.kind, request.seconds)
+            for token, request in zip(tokens, requests, strict=True)
+            if token is not None
+        ]
+        statuses = await self._store.settle(destination, settlements) if settlements else ()
+        if destination in self._dispatchers:
+            self._dispatchers[destination].note(settlements, statuses)
+        known = iter(statuses)
+        return [
+            (request.ack_id, AckStatus.UNKNOWN if token is None else next(known))
+            for token, request in zip(tokens, requests, strict=True)
+        ]
+
+    async def list_destinations(self) -> Sequence[tuple[DestinationStatus, int]]:
+        """Return every destination with the number of its consumers here."""
+        return [
+            (status, len(self._dispatchers[status.name].consumers) if status.name in self._dispatchers else 0)
+            for status in await self._store.list_destinations()
+        ]
+
+    def close(self) -> None:
+        """Let no one join any more, and every consumer stop."""
+        self._is_closed = True
+        for dispatcher in self._dispatchers.values():
+            for consumer in dispatcher.consumers:
+                consumer.stop()

@@ -1,0 +1,32 @@
+"""What the service counts. Label sets are bounded: methods, codes, outcomes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RPC_SECONDS = Histogram(
+    "mo_service_rpc_seconds",
+    "How long unary calls took",
+    ["method"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+)
+RPCS = Counter("mo_service_rpcs", "Calls that ended", ["method", "code"])
+INGESTED = Counter("mo_service_ingested_messages", "Messages taken in, by what became of them", ["outcome"])
+BATCH_MESSAGES = Histogram(
+    "mo_service_batch_messages", "Messages in an ingested batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+)
+DELIVERED = Counter("mo_service_deliveries", "Deliveries handed to consumers, redeliveries included")
+SETTLED = Counter("mo_service_settlements", "Acks, nacks and extensions, by what they did", ["status"])
+CONSUMERS = Gauge("mo_service_consumers", "Subscriptions that are open")
+
+
+@lru_cache(maxsize=500)
+def _rpcs(method: str, code: str) -> Counter:
+    return RPCS.labels(method, code)
+
+
+def count_rpc(method: str, code: str) -> None:
+    """Count a call that ended with a status code."""
+    _rpcs(method, code).inc()

@@ -1,0 +1,74 @@
+"""The channels that messages come in for, in memory and ready to route by."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from service.models import Channel, DirectoryPosition
+from service.routing import CompiledRoute, compile_routes
+from service.signals import Signal
+from service.store.contract import DirectoryStore
+
+LOOK_AGAIN_SECONDS = 1.0
+CHANGES_AT_ONCE = 500
+
+
+class RoutedChannel(NamedTuple):
+    """A channel, and its routes ready to be asked."""
+
+    channel: Channel
+    routes: Sequence[CompiledRoute]
+
+
+class RoutedChannels:
+    """A bounded copy of the directory: the least recently used channel goes first."""
+
+    def __init__(self, store: DirectoryStore, *, most: int = 10_000) -> None:
+        self._store = store
+        self._most = most
+        self._channels: OrderedDict[str, RoutedChannel] = OrderedDict()
+        self._forgotten = 0
+
+    async def find(self, channel_config_ids: Collection[str]) -> dict[str, RoutedChannel]:
+        """Return those that exist or existed."""
+        found = {}
+        missing = []
+        for channel_config_id in channel_config_ids:
+            channel = self._channels.get(channel_config_id)
+            if channel is None:
+                missing.append(channel_config_id)
+                continue
+            self._channels.move_to_end(channel_config_id)
+            found[channel_config_id] = channel
+        if missing:
+            found.update(await self._load(missing))
+        return found
+
+    def forget(self, channel_config_id: str) -> None:
+        """Load the channel anew when it is next asked for."""
+        self._forgotten += 1
+        self._channels.pop(channel_config_id, None)
+
+    async def follow(self, changed: Signal, *, is_shared: bool) -> None:
+        """Forget every channel that changes, also in another process, until cancelled."""
+        position: DirectoryPosition | None = None
+        while True:
+            seen = changed.count
+            changes = await self._store.find_changes(position, limit=CHANGES_AT_ONCE)
+            for channel in changes.channels:
+                self.forget(channel.channel_config_id)
+            position = changes.position
+            if changes.caught_up:
+                await changed.wait_past(seen, LOOK_AGAIN_SECONDS if is_shared else 3600)
+
+    async def _load(self, channel_config_ids: Collection[str]) -> dict[str, RoutedChannel]:
+        before = self._forgotten
+        channels = await self._store.find_channels(channel_config_ids)
+        loaded = {key: RoutedChannel(channel, compile_routes(channel.routes)) for key, channel in channels.items()}
+        if self._forgotten == before:  # else what was loaded may be old already: use it once
+            self._channels.update(loaded)
+            while len(self._channels) > self._most:
+                self._channels.popitem(last=False)
+        return loaded

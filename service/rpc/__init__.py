@@ -1,0 +1,1 @@
+"""The gRPC edge: the only part of the service that knows protobuf and gRPC."""

@@ -1,0 +1,113 @@
+"""`ChannelDirectory` over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aicc.mo.v1 import channel_directory_pb2 as pb
+from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryServicer
+
+from service.directory import DEFAULT_GRACE_SECONDS, ChannelDirectory
+from service.errors import InvalidRequest, Violation
+from service.models import DirectoryPosition
+from service.rpc import paging
+from service.rpc.convert import (
+    change_channel,
+    from_new_channel,
+    from_route,
+    seconds_of,
+    to_channel,
+    to_replica,
+    to_route,
+)
+
+
+class DirectoryServicer(ChannelDirectoryServicer):
+    """Unwraps channels, and wraps what became of them."""
+
+    def __init__(self, directory: ChannelDirectory) -> None:
+        self._directory = directory
+
+    async def CreateChannel(self, request: pb.CreateChannelRequest, _context: Any) -> pb.CreateChannelResponse:
+        channel, generated = await self._directory.create(from_new_channel(request.channel), request.password)
+        return pb.CreateChannelResponse(channel=to_channel(channel), generated_password=generated)
+
+    async def GetChannel(self, request: pb.GetChannelRequest, _context: Any) -> pb.GetChannelResponse:
+        return pb.GetChannelResponse(channel=to_channel(await self._directory.load(request.channel_config_id)))
+
+    async def ListChannels(self, request: pb.ListChannelsRequest, _context: Any) -> pb.ListChannelsResponse:
+        limit = paging.page_size(request.page_size)
+        after = paging.read_token(request.page_token)
+        channels = await self._directory.list(after=after, limit=limit + 1)
+        more = len(channels) > limit
+        return pb.ListChannelsResponse(
+            channels=[to_channel(channel) for channel in channels[:limit]],
+            next_page_token=paging.write_token(channels[limit - 1].channel_config_id) if more else "",
+        )
+
+    async def UpdateChannel(self, request: pb.UpdateChannelRequest, _context: Any) -> pb.UpdateChannelResponse:
+        channel = await self._directory.update(
+            request.channel.channel_config_id,
+            lambda current: change_channel(current, request.channel, request.update_mask.paths),
+            expected=_revision_of(request.channel.etag),
+        )
+        return pb.UpdateChannelResponse(channel=to_channel(channel))
+
+    async def DeleteChannel(self, request: pb.DeleteChannelRequest, _context: Any) -> pb.DeleteChannelResponse:
+        await self._directory.delete(request.channel_config_id, expected=_revision_of(request.etag))
+        return pb.DeleteChannelResponse()
+
+    async def RotatePassword(self, request: pb.RotatePasswordRequest, _context: Any) -> pb.RotatePasswordResponse:
+        has_grace = request.HasField("grace_period")
+        channel, generated = await self._directory.rotate_password(
+            request.channel_config_id,
+            request.password,
+            grace_seconds=seconds_of(request.grace_period) if has_grace else DEFAULT_GRACE_SECONDS,
+        )
+        return pb.RotatePasswordResponse(channel=to_channel(channel), generated_password=generated)
+
+    async def GetRoutes(self, request: pb.GetRoutesRequest, _context: Any) -> pb.GetRoutesResponse:
+        channel = await self._directory.load(request.channel_config_id)
+        return pb.GetRoutesResponse(
+            routes=[to_route(route) for route in channel.routes], revision=channel.route_revision
+        )
+
+    async def SetRoutes(self, request: pb.SetRoutesRequest, _context: Any) -> pb.SetRoutesResponse:
+        revision = await self._directory.replace_routes(
+            request.channel_config_id,
+            [from_route(route) for route in request.routes],
+            expected=request.expected_revision if request.HasField("expected_revision") else None,
+        )
+        return pb.SetRoutesResponse(revision=revision)
+
+    async def WatchChannels(
+        self, request: pb.WatchChannelsRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchChannelsResponse]:
+        has_replica = bool(request.directory_id)
+        after = DirectoryPosition(request.directory_id, request.after_revision) if has_replica else None
+        async for changes in self._directory.watch(after):
+            here = changes.position
+            is_reset = after is None or after.directory_id != here.directory_id or after.revision > here.revision
+            yield pb.WatchChannelsResponse(
+                directory_id=here.directory_id,
+                reset=is_reset,
+                channels=[to_replica(channel) for channel in changes.channels],
+                revision=here.revision,
+                caught_up=changes.caught_up,
+            )
+            after = here
+
+    async def GetChannelReplica(
+        self, request: pb.GetChannelReplicaRequest, _context: Any
+    ) -> pb.GetChannelReplicaResponse:
+        channel = await self._directory.find_replica(request.channel_config_id)
+        return pb.GetChannelReplicaResponse(channel=to_replica(channel) if channel else None)
+
+
+def _revision_of(etag: str) -> int | None:
+    if not etag:
+        return None
+    if not (etag.isascii() and etag.isdigit() and len(etag) < 19):
+        raise InvalidRequest([Violation("etag", "is none of ours; give the one that the channel was read with")])
+    return int(etag)

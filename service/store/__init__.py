@@ -1,0 +1,1 @@
+"""Where everything is kept: `contract` is the promise, one package a database keeps it."""

@@ -1,0 +1,219 @@
+"""The channel directory's SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import apsw
+
+from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
+from service.models import Channel, ChannelChanges, ChannelState, Credentials, DirectoryPosition, Route
+from service.store.routes_json import dump_routes, load_routes
+from service.store.sqlite.schema import one_moment
+from service.store.sqlite.writer import Transaction
+
+COLUMNS = """
+  c.channel_config_id, c.provider, c.number, c.webhook_user, c.password_hash, c.previous_password_hash,
+  c.previous_password_expires_at, c.credential_revision, c.state, c.destination, c.infer_message_type,
+  c.route_revision, c.revision, c.created_at, c.updated_at, coalesce(r.routes, '[]')
+"""
+FROM_CHANNEL = """
+  FROM channel c LEFT JOIN route_set r
+    ON r.channel_config_id = c.channel_config_id AND r.route_revision = c.route_revision
+"""
+
+
+def create_channel(transaction: Transaction, channel: Channel) -> Channel:
+    """See `DirectoryStore.create_channel`."""
+    connection = transaction.connection
+    if connection.execute("SELECT 1 FROM channel WHERE channel_config_id = ?", (channel.channel_config_id,)).get:
+        raise AlreadyExists(f'channel id "{channel.channel_config_id}" is or was in use; take another one')
+    stored = replace(
+        channel, revision=_next_revision(transaction), created_at=transaction.now, updated_at=transaction.now
+    )
+    connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 15)})", _to_row(stored))
+    _name_destinations(transaction, [stored.destination])
+    return stored
+
+
+def replace_channel(transaction: Transaction, channel: Channel) -> Channel:
+    """See `DirectoryStore.replace_channel`."""
+    current = load_channel(transaction.connection, channel.channel_config_id)
+    _check_revision(current, channel.revision)
+    stored = replace(
+        channel,
+        routes=current.routes,
+        route_revision=current.route_revision,
+        revision=_next_revision(transaction),
+        created_at=current.created_at,
+        updated_at=transaction.now,
+    )
+    _overwrite(transaction, stored)
+    _name_destinations(transaction, [stored.destination])
+    return stored
+
+
+def replace_routes(
+    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None
+) -> int:
+    """See `DirectoryStore.replace_routes`."""
+    current = load_channel(transaction.connection, channel_config_id)
+    if expected not in {None, current.route_revision}:
+        raise Conflict(
+            f"the routes are at revision {current.route_revision}, not {expected}; read them again and repeat"
+        )
+    stored = replace(
+        current,
+        route_revision=current.route_revision + 1,
+        revision=_next_revision(transaction),
+        updated_at=transaction.now,
+    )
+    transaction.connection.execute(
+        "INSERT INTO route_set VALUES (?, ?, ?, ?)",
+        (channel_config_id, stored.route_revision, dump_routes(routes), transaction.now),
+    )
+    _overwrite(transaction, stored)
+    _name_destinations(transaction, [name for route in routes for name in route.destinations])
+    return stored.route_revision
+
+
+def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None) -> None:
+    """See `DirectoryStore.delete_channel`."""
+    current = load_channel(transaction.connection, channel_config_id)
+    _check_revision(current, expected)
+    held, waiting = _count_pending(transaction.connection, channel_config_id)
+    if held or waiting:
+        raise StillInUse(
+            f'channel "{channel_config_id}" has {waiting} messages that are not acknowledged and {held} that are held; '
+            "let them be settled first, and pause it meanwhile with: mo channel update --pause"
+        )
+    forgotten = Credentials("", "", revision=current.credentials.revision + 1)
+    _overwrite(
+        transaction,
+        replace(
+            current,
+            state=ChannelState.DELETED,
+            credentials=forgotten,
+            revision=_next_revision(transaction),
+            updated_at=transaction.now,
+        ),
+    )
+
+
+def find_channels(connection: apsw.Connection, channel_config_ids: Collection[str]) -> dict[str, Channel]:
+    """See `DirectoryStore.find_channels`."""
+    found = {}
+    for channel_config_id in channel_config_ids:
+        row = connection.execute(
+            f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.channel_config_id = ?", (channel_config_id,)
+        ).fetchone()
+        if row:
+            found[channel_config_id] = _from_row(row)
+    return found
+
+
+def load_channel(connection: apsw.Connection, channel_config_id: str) -> Channel:
+    """Return a channel that isn't deleted. Raises `NotFound`."""
+    channel = find_channels(connection, [channel_config_id]).get(channel_config_id)
+    if channel is None or channel.state is ChannelState.DELETED:
+        raise NotFound(f'no channel "{channel_config_id}"; see: mo channel list')
+    return channel
+
+
+def list_channels(connection: apsw.Connection, after: str, limit: int) -> list[Channel]:
+    """See `DirectoryStore.list_channels`."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.channel_config_id > ? AND c.state <> 'DELETED' "
+        "ORDER BY c.channel_config_id LIMIT ?",
+        (after, limit),
+    )
+    return [_from_row(row) for row in rows]
+
+
+def find_changes(connection: apsw.Connection, after: DirectoryPosition | None, limit: int) -> ChannelChanges:
+    """See `DirectoryStore.find_changes`."""
+    with one_moment(connection):
+        here = DirectoryPosition(*connection.execute("SELECT directory_id, revision FROM directory").get)
+        is_ours = after is not None and after.directory_id == here.directory_id and after.revision <= here.revision
+        start = after.revision if after is not None and is_ours else 0
+        rows = connection.execute(
+            f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.revision > ? ORDER BY c.revision LIMIT ?", (start, limit)
+        ).fetchall()
+    channels = [_from_row(row) for row in rows]
+    if len(channels) < limit:
+        return ChannelChanges(channels, here, caught_up=True)
+    return ChannelChanges(channels, here._replace(revision=channels[-1].revision), caught_up=False)
+
+
+def _next_revision(transaction: Transaction) -> int:
+    transaction.directory_changed = True
+    revision: int = transaction.connection.execute(
+        "UPDATE directory SET revision = revision + 1 RETURNING revision"
+    ).get
+    return revision
+
+
+def _check_revision(current: Channel, expected: int | None) -> None:
+    if expected not in {None, current.revision}:
+        raise Conflict(f'channel "{current.channel_config_id}" has changed meanwhile; read it again and repeat')
+
+
+def _overwrite(transaction: Transaction, channel: Channel) -> None:
+    transaction.connection.execute(f"REPLACE INTO channel VALUES ({', '.join('?' * 15)})", _to_row(channel))
+
+
+def _name_destinations(transaction: Transaction, names: Collection[str | None]) -> None:
+    transaction.connection.executemany(
+        "INSERT INTO destination VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in names if name]
+    )
+
+
+def _count_pending(connection: apsw.Connection, channel_config_id: str) -> tuple[int, int]:
+    held = connection.execute(
+        "SELECT count(*) FROM message WHERE channel_config_id = ? AND hold_reason IS NOT NULL", (channel_config_id,)
+    ).get
+    waiting = connection.execute(
+        "SELECT coalesce(sum(tail - head + 1), 0) FROM lane WHERE channel_config_id = ? AND due_at IS NOT NULL",
+        (channel_config_id,),
+    ).get
+    return held, waiting
+
+
+def _to_row(channel: Channel) -> tuple[Any, ...]:
+    credentials = channel.credentials
+    return (
+        channel.channel_config_id,
+        channel.provider,
+        channel.number,
+        credentials.webhook_user,
+        credentials.password_hash,
+        credentials.previous_password_hash,
+        credentials.previous_password_expires_at,
+        credentials.revision,
+        str(channel.state),
+        channel.destination,
+        channel.infer_message_type,
+        channel.route_revision,
+        channel.revision,
+        channel.created_at,
+        channel.updated_at,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Channel:
+    return Channel(
+        channel_config_id=row[0],
+        provider=row[1],
+        number=row[2],
+        credentials=Credentials(row[3], row[4], row[5], row[6], row[7]),
+        state=ChannelState(row[8]),
+        destination=row[9],
+        infer_message_type=bool(row[10]),
+        route_revision=row[11],
+        revision=row[12],
+        created_at=row[13],
+        updated_at=row[14],
+        routes=load_routes(row[15]),
+    )

@@ -1,0 +1,182 @@
+"""The messages' SQL: recording an intake, and looking at what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apsw
+
+from service.models import (
+    Decision,
+    DeliveryStatus,
+    HoldReason,
+    MessageFilter,
+    MessagePage,
+    Recorded,
+    RoutedMessage,
+    StoredMessage,
+)
+from service.store.routes_json import dump_names, load_names
+from service.store.sqlite.schema import one_moment
+from service.store.sqlite.writer import Transaction
+
+INSERT_MESSAGE = """
+INSERT INTO message (channel_config_id, message_sid, sender, committed_at, hold_reason,
+                     route_id, route_revision, destinations, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (channel_config_id, message_sid) DO NOTHING
+"""
+
+FIND_SEQUENCE = "SELECT sequence FROM message WHERE channel_config_id = ? AND message_sid = ?"
+
+# The lane is made with its conversation's first message, and falls due when it was empty.
+APPEND_TO_LANE = """
+INSERT INTO lane (destination, channel_config_id, sender, head, tail, attempts, claims, is_leased, due_at)
+VALUES (?, ?, ?, 1, 1, 0, 0, 0, ?)
+ON CONFLICT (destination, channel_config_id, sender)
+  DO UPDATE SET tail = tail + 1, due_at = coalesce(due_at, excluded.due_at)
+RETURNING id, tail
+"""
+
+INSERT_DELIVERY = "INSERT INTO delivery VALUES (?, ?, ?)"
+
+COLUMNS = "sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision"
+
+MOST_EXAMINED = 5000
+"""How many rows a page of a listing looks at, at the most."""
+
+
+def record(transaction: Transaction, intake: Sequence[RoutedMessage]) -> list[Recorded]:
+    """See `MessageStore.record`."""
+    return [_record_one(transaction, routed) for routed in intake]
+
+
+def _record_one(transaction: Transaction, routed: RoutedMessage) -> Recorded:
+    message, decision = routed
+    connection = transaction.connection
+    key = (message.channel_config_id, message.message_sid)
+    connection.execute(
+        INSERT_MESSAGE,
+        (
+            *key,
+            message.sender,
+            transaction.now,
+            decision.hold_reason,
+            decision.route_id,
+            decision.route_revision,
+            dump_names(decision.destinations),
+            message.payload,
+        ),
+    )
+    if not connection.changes():
+        return Recorded(connection.execute(FIND_SEQUENCE, key).get, is_duplicate=True)
+    sequence = connection.last_insert_rowid()
+    if decision.hold_reason is None:
+        for destination in decision.destinations:
+            _append(transaction, destination, routed, sequence)
+    return Recorded(sequence)
+
+
+def _append(transaction: Transaction, destination: str, routed: RoutedMessage, sequence: int) -> None:
+    message = routed.message
+    lane, position = transaction.connection.execute(
+        APPEND_TO_LANE, (destination, message.channel_config_id, message.sender, transaction.now)
+    ).get
+    transaction.connection.execute(INSERT_DELIVERY, (lane, position, sequence))
+    transaction.ready.add(destination)
+
+
+def find_last_commit(connection: apsw.Connection) -> int:
+    """Return when the newest message was committed, 0 when there is none."""
+    return connection.execute("SELECT committed_at FROM message ORDER BY sequence DESC LIMIT 1").get or 0
+
+
+def find_message(connection: apsw.Connection, channel_config_id: str, message_sid: str) -> StoredMessage | None:
+    """See `MessageStore.find_message`."""
+    with one_moment(connection):
+        row = connection.execute(
+            f"SELECT {COLUMNS} FROM message WHERE channel_config_id = ? AND message_sid = ?",
+            (channel_config_id, message_sid),
+        ).fetchone()
+        return _from_row(connection, row) if row else None
+
+
+def list_messages(connection: apsw.Connection, which: MessageFilter, before: int | None, limit: int) -> MessagePage:
+    """See `MessageStore.list_messages`."""
+    with one_moment(connection):
+        before = min(_first_sequence_at(connection, which.end_at), before or 2**63 - 1)
+        found: list[StoredMessage] = []
+        for examined, (sequence, committed_at) in enumerate(_candidates(connection, which, before), start=1):
+            if which.start_at is not None and committed_at < which.start_at:
+                return MessagePage(found, None)
+            stored = _load(connection, sequence)
+            if _passes(stored, which):
+                found.append(stored)
+            if len(found) == limit or examined == MOST_EXAMINED:
+                return MessagePage(found, sequence)
+        return MessagePage(found, None)
+
+
+def _candidates(connection: apsw.Connection, which: MessageFilter, before: int) -> Iterator[tuple[int, int]]:
+    conditions: list[str] = ["sequence < ?"]
+    bindings: list[int | str] = [before]
+    for column, value in (("channel_config_id", which.channel_config_id), ("sender", which.sender)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            bindings.append(value)
+    # A channel alone is looked for along the sequence, a conversation by its index.
+    table = "message" if which.sender is not None else "message NOT INDEXED"
+    yield from connection.execute(
+        f"SELECT sequence, committed_at FROM {table} WHERE {' AND '.join(conditions)} ORDER BY sequence DESC", bindings
+    )
+
+
+def _first_sequence_at(connection: apsw.Connection, at: int | None) -> int:
+    """Return the first sequence that was committed at `at` or later, by bisection: both only grow together."""
+    low, high = 1, connection.execute("SELECT coalesce(max(sequence), 0) + 1 FROM message").get
+    if at is None:
+        return int(high)
+    while low < high:
+        middle = (low + high) // 2
+        committed_at = connection.execute(
+            "SELECT committed_at FROM message WHERE sequence >= ? ORDER BY sequence LIMIT 1", (middle,)
+        ).get
+        low, high = (middle + 1, high) if committed_at < at else (low, middle)
+    return low
+
+
+def _load(connection: apsw.Connection, sequence: int) -> StoredMessage:
+    return _from_row(
+        connection, connection.execute(f"SELECT {COLUMNS} FROM message WHERE sequence = ?", (sequence,)).get
+    )
+
+
+def _passes(stored: StoredMessage, which: MessageFilter) -> bool:
+    is_there = which.destination is None or which.destination in stored.decision.destinations
+    return is_there and which.state in {None, stored.state}
+
+
+def _from_row(connection: apsw.Connection, row: tuple[Any, ...]) -> StoredMessage:
+    sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision = row
+    reason = HoldReason(hold_reason) if hold_reason else None
+    decision = Decision(load_names(destinations), reason, route_id, route_revision)
+    deliveries = [] if reason else [_delivery_status(connection, sequence, name) for name in decision.destinations]
+    return StoredMessage(sequence, payload, committed_at, decision, deliveries)
+
+
+def _delivery_status(connection: apsw.Connection, sequence: int, destination: str) -> DeliveryStatus:
+    acknowledged = connection.execute(
+        "SELECT attempts, acknowledged_at FROM acknowledgement WHERE message = ? AND destination = ?",
+        (sequence, destination),
+    ).fetchone()
+    if acknowledged:
+        return DeliveryStatus(destination, *acknowledged)
+    attempts = connection.execute(
+        # Only the head of a lane was ever delivered.
+        "SELECT l.attempts FROM message m "
+        "JOIN lane l ON l.destination = ? AND l.channel_config_id = m.channel_config_id AND l.sender = m.sender "
+        "JOIN delivery d ON d.lane = l.id AND d.position = l.head AND d.message = m.sequence WHERE m.sequence = ?",
+        (destination, sequence),
+    ).get
+    return DeliveryStatus(destination, attempts or 0, None)

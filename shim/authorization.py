@@ -1,0 +1,198 @@
+"""Whether a caller may speak for a channel.
+
+Argon2id makes one password cost 40 ms and 19 MiB, so what was verified once is remembered as a keyed digest for as
+long as the channel's credentials stand. Everything else costs exactly one computation in a small pool, whether it is
+the password that is wrong, the user, or the channel that doesn't exist: the time of a refusal tells nothing.
+"""
+
+import asyncio
+import math
+import secrets
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from hmac import compare_digest
+
+import argon2
+from argon2.low_level import Type, hash_secret_raw
+
+from shim.channel import Channel, PasswordHash
+from shim.credentials import Credentials
+from shim.errors import OverloadError
+from shim.metrics import VerificationMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationLimits:
+    """The bounds of a `Verifier`."""
+
+    threads: int = 2
+    """How many computations run at once."""
+    max_waiting: int = 64
+    """How many more may wait."""
+    max_remembered_channels: int = 100_000
+    """How many channels' credentials are remembered; those used longest ago are forgotten first."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """The digests that are good for a channel, each with the time at which its password ends."""
+
+    credential_revision: int
+    digests: dict[bytes, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What one computation answers: does this password have one of these hashes?"""
+
+    salt: bytes
+    time_cost: int
+    memory_cost: int
+    parallelism: int
+    version: int
+    type: Type
+    answers: tuple[tuple[bytes, PasswordHash | None], ...]
+
+    def find_match(self, password: bytes) -> PasswordHash | None:
+        """Compute once, and compare with every answer in constant time. Takes 40 ms: not for the event loop."""
+        computed = hash_secret_raw(
+            password,
+            self.salt,
+            self.time_cost,
+            self.memory_cost,
+            self.parallelism,
+            len(self.answers[0][0]),
+            self.type,
+            self.version,
+        )
+        # Every one of them, so that the time doesn't tell which matched.
+        found = [password_hash for answer, password_hash in self.answers if compare_digest(answer, computed)]
+        return max(filter(None, found), key=_ends_at, default=None)
+
+
+class Verifier:
+    """Verifies credentials against channels; remembers what it verified."""
+
+    def __init__(self, *, limits: VerificationLimits, metrics: VerificationMetrics, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="argon2")
+        self._digest_key = secrets.token_bytes(32)
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._running: dict[tuple[str, int, bytes], asyncio.Future[bool]] = {}
+        # For callers of channels that don't exist: as much work, and no password has this answer.
+        self._unanswerable = _Question(
+            salt=secrets.token_bytes(16),
+            time_cost=2,
+            memory_cost=19_456,
+            parallelism=1,
+            version=argon2.low_level.ARGON2_VERSION,
+            type=Type.ID,
+            answers=((secrets.token_bytes(32), None),),
+        )
+        metrics.waiting.set_function(lambda: len(self._running))
+
+    def is_remembered(self, channel: Channel, credentials: Credentials) -> bool:
+        """Whether these very credentials were verified for the channel, and still stand. Takes microseconds."""
+        remembered = self._remembered.get(channel.channel_config_id)
+        if remembered is None or remembered.credential_revision != channel.credential_revision:
+            return False
+        digest = self._digest(credentials)
+        for known, expires_at in remembered.digests.items():
+            if compare_digest(known, digest) and (expires_at is None or self._clock() < expires_at):
+                self._remembered.move_to_end(channel.channel_config_id)
+                self._metrics.remembered.inc()
+                return True
+        return False
+
+    async def verify(self, channel_config_id: str, channel: Channel | None, credentials: Credentials) -> bool:
+        """Verify credentials with one computation, also when there is no such channel.
+
+        Who asks the same of the same channel meanwhile shares the computation. Raises `OverloadError` when too many
+        wait already.
+        """
+        revision = channel.credential_revision if channel else -1
+        key = (channel_config_id, revision, self._digest(credentials))
+        running = self._running.get(key)
+        if running is None:
+            if len(self._running) >= self._limits.threads + self._limits.max_waiting:
+                self._metrics.overloaded.inc()
+                raise OverloadError("too many credentials wait to be verified")
+            running = asyncio.ensure_future(self._compute(channel, credentials))
+            self._running[key] = running
+            running.add_done_callback(lambda _: self._running.pop(key))
+        # Shielded: a caller who is cancelled takes the answer from nobody else.
+        is_correct = await asyncio.shield(running)
+        (self._metrics.correct if is_correct else self._metrics.wrong).inc()
+        return is_correct
+
+    def close(self) -> None:
+        """Stop. What still waits is dropped; what runs is waited for, as a thread can't be stopped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _compute(self, channel: Channel | None, credentials: Credentials) -> bool:
+        question = _find_question(channel, now=self._clock()) or self._unanswerable
+        self._metrics.computations.inc()
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._pool, question.find_match, credentials.password.encode()
+        )
+        user = channel.webhook_user if channel else ""
+        is_user = compare_digest(user.encode(), credentials.user.encode())
+        if channel is None or found is None or not is_user:
+            return False
+        self._remember(channel, credentials, found.expires_at)
+        return True
+
+    def _remember(self, channel: Channel, credentials: Credentials, expires_at: float | None) -> None:
+        remembered = self._remembered.get(channel.channel_config_id)
+        if remembered is None or remembered.credential_revision != channel.credential_revision:
+            remembered = self._remembered[channel.channel_config_id] = _Remembered(channel.credential_revision)
+        # Bounded by itself: a channel has as many passwords as hashes.
+        remembered.digests[self._digest(credentials)] = expires_at
+        self._remembered.move_to_end(channel.channel_config_id)
+        while len(self._remembered) > self._limits.max_remembered_channels:
+            self._remembered.popitem(last=False)
+
+    def _digest(self, credentials: Credentials) -> bytes:
+        return blake2b(credentials.encoded, digest_size=32, key=self._digest_key).digest()
+
+
+def _find_question(channel: Channel | None, *, now: float) -> _Question | None:
+    """Make one question of the channel's passwords that have not ended. None when there are none."""
+    valid = [
+        password_hash
+        for password_hash in (channel.password_hashes if channel else ())
+        if password_hash.expires_at is None or now < password_hash.expires_at
+    ]
+    if not valid:
+        return None
+    settings, _, _ = valid[0].phc.rpartition("$")
+    answers = tuple(
+        (_decode(password_hash.phc.rpartition("$")[2]), password_hash)
+        for password_hash in valid
+        if password_hash.phc.startswith(settings + "$")
+    )
+    parameters = argon2.extract_parameters(valid[0].phc)
+    return _Question(
+        salt=_decode(settings.rpartition("$")[2]),
+        time_cost=parameters.time_cost,
+        memory_cost=parameters.memory_cost,
+        parallelism=parameters.parallelism,
+        version=parameters.version,
+        type=parameters.type,
+        answers=answers,
+    )
+
+
+def _ends_at(password_hash: PasswordHash) -> float:
+    return math.inf if password_hash.expires_at is None else password_hash.expires_at
+
+
+def _decode(text: str) -> bytes:
+    """Decode the PHC string format's base64, which has no padding."""
+    return b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -1,0 +1,153 @@
+"""Messages that are there together leave together, without a timer.
+
+The clock is the batches themselves: while some are out, what arrives gathers for the next one. So a lone message
+leaves at once, and the busier the shim, the larger its batches. Knows neither HTTP nor gRPC.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
+from shim.metrics import BatchingMetrics
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Failure = ServiceUnavailableError | ServiceFaultError
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """The bounds of a `Batcher`."""
+
+    max_in_flight: int = 2
+    """How many batches may be out at once. More of them are smaller, and each costs a call."""
+    max_messages: int = 500
+    """How many messages a batch may hold. The service takes 1,000."""
+    max_bytes: int = 2**21 - 2**16
+    """How many bytes a batch may hold, unless one message alone is larger. The service takes 2 MiB."""
+    max_waiting_messages: int = 10_000
+    """How many messages may wait for a batch."""
+    max_waiting_bytes: int = 32 * 2**20
+    """How many bytes may wait for a batch."""
+    max_wait_seconds: float = 5.0
+    """How long a message may wait for its batch to leave: with the batch's own 2 s that is within 10 s in all."""
+
+
+class _Waiting(NamedTuple, Generic[Result]):
+    item: bytes
+    settle: Callable[[Result | Failure], None]
+    arrived_at: float
+
+
+class Batcher(Generic[Result]):
+    """Sends what is put in, in the order of arrival, as few and as large batches as the traffic makes them.
+
+    An item is an encoding for which concatenation is the encoding of both: a batch is its items joined, so that
+    each message is serialised once, and its size is known exactly. `send` returns one result an item.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[Sequence[Result]]],
+        *,
+        limits: BatchLimits,
+        metrics: BatchingMetrics,
+    ) -> None:
+        self._send = send
+        self._limits = limits
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting[Result]] = deque()
+        self._waiting_bytes = 0
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._is_departure_due = False
+        self.last_failure: Failure | None = None
+        """Why the last batch that came back failed, if it did."""
+        metrics.waiting_messages.set_function(lambda: len(self._waiting))
+        metrics.waiting_bytes.set_function(lambda: self._waiting_bytes)
+        metrics.in_flight.set_function(lambda: len(self._in_flight))
+
+    def put(self, item: bytes, settle: Callable[[Result | Failure], None]) -> None:
+        """Let the item leave with the next batch; `settle` is called once, with its result or why there is none.
+
+        Never calls `settle` before it returns; `settle` must not raise. Raises `OverloadError` when as much waits
+        already as may.
+        """
+        limits = self._limits
+        if (
+            len(self._waiting) >= limits.max_waiting_messages
+            or self._waiting_bytes + len(item) > limits.max_waiting_bytes
+        ):
+            raise OverloadError("too many messages wait for the service")
+        self._waiting.append(_Waiting(item, settle, self._loop.time()))
+        self._waiting_bytes += len(item)
+        if not self._is_departure_due and len(self._in_flight) < limits.max_in_flight:
+            # Not at once: what else arrives in this turn of the loop comes along.
+            self._is_departure_due = True
+            self._loop.call_soon(self._depart)
+
+    async def drain(self) -> None:
+        """Wait until everything that was put in is settled."""
+        while self._waiting or self._in_flight:
+            if self._in_flight:
+                await asyncio.wait(self._in_flight)
+            else:
+                await asyncio.sleep(0)
+
+    def _depart(self) -> None:
+        self._is_departure_due = False
+        while self._waiting and len(self._in_flight) < self._limits.max_in_flight:
+            if batch := self._next_batch():
+                task = self._loop.create_task(self._carry(batch))
+                self._in_flight.add(task)
+                task.add_done_callback(self._return)
+
+    def _return(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._depart()
+
+    def _next_batch(self) -> list[_Waiting[Result]]:
+        """Take the oldest items, as many as may leave together; those that waited too long are failed instead."""
+        batch: list[_Waiting[Result]] = []
+        size = 0
+        too_old = self._loop.time() - self._limits.max_wait_seconds
+        while self._waiting and len(batch) < self._limits.max_messages:
+            entry = self._waiting[0]
+            size += len(entry.item)
+            if size > self._limits.max_bytes and batch:
+                break
+            self._waiting.popleft()
+            self._waiting_bytes -= len(entry.item)
+            if entry.arrived_at < too_old:
+                size -= len(entry.item)
+                entry.settle(ServiceUnavailableError("the message waited too long for a batch"))
+            else:
+                batch.append(entry)
+        return batch
+
+    async def _carry(self, batch: list[_Waiting[Result]]) -> None:
+        started_at = self._loop.time()
+        try:
+            results = await self._send(b"".join([entry.item for entry in batch]))
+            if len(results) != len(batch):
+                raise ServiceFaultError(f"{len(results)} results came back for {len(batch)} messages")
+        except (ServiceUnavailableError, ServiceFaultError) as failure:
+            self._fail(batch, failure)
+        else:
+            self.last_failure = None
+            for entry, result in zip(batch, results, strict=True):
+                entry.settle(result)
+        self._metrics.observe(len(batch), self._loop.time() - started_at, failure=self.last_failure)
+
+    def _fail(self, batch: list[_Waiting[Result]], failure: Failure) -> None:
+        if isinstance(failure, ServiceFaultError) or self.last_failure is None:
+            # Once for each time that the service goes away, not for each batch meanwhile.
+            _log.error("batch_failed", extra={"reason": str(failure), "messages": len(batch)})
+        self.last_failure = failure
+        for entry in batch:
+            entry.settle(failure)

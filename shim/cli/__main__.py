@@ -1,0 +1,108 @@
+"""The entry point of `mo`: finds the noun, and turns every failure into one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from shim.cli.usage import CommandError, LazyGroup
+
+# Imported only when asked for, so that `mo --help` costs no gRPC.
+NOUNS = {
+    "channel": "Channels: create, list, show, update, delete, rotate-password, webhook.",
+    "route": "The routes of a channel: list, set, explain.",
+    "feed": "What waits for a destination: pull, ack.",
+    "message": "What was received, and what became of it: show, list.",
+    "status": "Whether the service serves, and what waits in each destination.",
+    "send": "Plays Twilio: posts messages to a webhook URL.",
+}
+
+
+@click.group(
+    "mo",
+    cls=LazyGroup,
+    package="shim.cli",
+    nouns=NOUNS,
+    context_settings={"auto_envvar_prefix": "MO", "help_option_names": ["-h", "--help"]},
+    epilog="\b\nExamples:\n  mo channel list\n  mo --service mo.internal:50051 status --json",
+)
+def cli() -> None:
+    """Operates the WhatsApp MO gateway of the AICC.
+
+    Every option has a variable too: MO_SERVICE, MO_TIMEOUT, MO_JSON, and for
+    those of a command MO_NOUN_VERB_OPTION.
+    """
+
+
+def main() -> None:
+    """Run `mo` with the arguments of this process, and exit."""
+    # Errors of the connection reach the person as our own line, not as the C core's log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.excepthook = _report_own_fault
+    sys.stdin = sys.stdin or TextIOWrapper(BytesIO())
+    if sys.stdout is None:
+        _report("standard output is closed: there is nowhere to print to")
+        sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = cli.main(args=list(arguments), prog_name="mo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        return _report_usage(error)
+    except CommandError as error:
+        _report(*error.lines)
+        return 1
+    except click.Abort as error:
+        return _report_abort(error)
+    except OSError as error:
+        _report(f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _report(*lines: str) -> None:
+    for line in lines:
+        click.echo(f"mo: {line}", err=True)
+
+
+def _report_usage(error: click.UsageError) -> int:
+    command = error.ctx.command_path if error.ctx else "mo"
+    for line in error.format_message().splitlines():
+        click.echo(f"{command}: {line}", err=True)
+    click.echo(f"See: {command} --help", err=True)
+    return error.exit_code
+
+
+def _report_abort(error: click.Abort) -> int:
+    if isinstance(error.__cause__ or error.__context__, EOFError):
+        _report("the input ended before there was an answer")
+        return 1
+    return 130
+
+
+def _report_own_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say where mo itself failed; not with which values, which may be secrets."""
+    frames = traceback.extract_tb(trace)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    _report(f"a fault of mo itself ({kind.__name__}{place}); please report it with the command that you gave")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The connection of one command to the service, and what its failures mean to the person."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
+from aicc.mo.v1.message_archive_pb2_grpc import MessageArchiveStub
+from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedStub
+from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestStub
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+
+from shim.cli.usage import CommandError, settings
+
+_Result = TypeVar("_Result")
+
+_OPTIONS = [
+    # The service is an internal address: a proxy meant for the internet would only be in the way.
+    ("grpc.enable_http_proxy", 0),
+    # A page of long messages may pass gRPC's 4 MiB.
+    ("grpc.max_receive_message_length", -1),
+]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The services, and how long one call may take."""
+
+    channel: grpc.aio.Channel
+    timeout: float
+
+    @cached_property
+    def directory(self) -> ChannelDirectoryStub:
+        """Channels and routes."""
+        return ChannelDirectoryStub(self.channel)
+
+    @cached_property
+    def ingest(self) -> MessageIngestStub:
+        """The dry run of routes."""
+        return MessageIngestStub(self.channel)
+
+    @cached_property
+    def feed(self) -> MessageFeedStub:
+        """Destinations and what waits in them."""
+        return MessageFeedStub(self.channel)
+
+    @cached_property
+    def archive(self) -> MessageArchiveStub:
+        """What was received."""
+        return MessageArchiveStub(self.channel)
+
+
+def run(work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+    """Do `work` over a connection to the service that the command line names.
+
+    Raises `CommandError` for every failure of a call.
+    """
+    return asyncio.run(_run(work, settings().service, settings().timeout))
+
+
+async def _run(work: Callable[[Connection], Awaitable[_Result]], service: str, timeout: float) -> _Result:
+    async with grpc.aio.insecure_channel(await _target(service), options=_OPTIONS) as channel:
+        try:
+            return await work(Connection(channel, timeout))
+        except grpc.aio.AioRpcError as error:
+            is_connected = channel.get_state() is grpc.ChannelConnectivity.READY
+            raise CommandError(*explain(error, service=service, is_connected=is_connected, timeout=timeout)) from error
+
+
+async def _target(service: str) -> str:
+    """Return the gRPC target; several addresses are looked up here, since gRPC takes a list of numeric ones only."""
+    if "," not in service:
+        return service
+    loop = asyncio.get_running_loop()
+    found: list[str] = []
+    family = socket.AF_UNSPEC
+    for address in service.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            infos = await loop.getaddrinfo(host.strip("[]"), port, family=family, type=socket.SOCK_STREAM)
+        except OSError as error:
+            text = f"{address}: {error.strerror}; every address in --service must be found, and of the same IP version"
+            raise CommandError(text) from error
+        # A list is of one family: that of its first address.
+        family = infos[0][0]
+        found += [f"[{info[4][0]}]:{port}" if family == socket.AF_INET6 else f"{info[4][0]}:{port}" for info in infos]
+    return f"{'ipv6' if family == socket.AF_INET6 else 'ipv4'}:{','.join(found)}"
+
+
+def explain(error: grpc.aio.AioRpcError, *, service: str, is_connected: bool, timeout: float) -> list[str]:
+    """Say what a failed call means and what to do, in one line, or one a field when fields are at fault."""
+    code = error.code()
+    details = (error.details() or "").splitlines()
+    if not is_connected and code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        return [
+            f"the service at {service} can't be reached; start it with mo-service, "
+            "or say where it listens with --service HOST:PORT or the variable MO_SERVICE"
+        ]
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return [f"the service at {service} did not answer within {timeout:g} s; try again, or with a longer --timeout"]
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return [f"the service at {service} doesn't know this call: is it an mo-service, and as new as this mo?"]
+    fields = _violations(error)
+    if fields:
+        return fields
+    return [details[0] if details else f"the service at {service} failed with {code.name}; its log tells why"]
+
+
+def _violations(error: grpc.aio.AioRpcError) -> list[str]:
+    """Return `field: what is wrong` for each `google.rpc.BadRequest` violation."""
+    lines = []
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        try:
+            status = Status.FromString(value)
+            for detail in status.details:
+                request = BadRequest()
+                if detail.Unpack(request):
+                    lines += [f"{violation.field}: {violation.description}" for violation in request.field_violations]
+        except DecodeError:
+            return []
+    return lines

@@ -1,0 +1,50 @@
+"""How a webhook password gets in and out: never as an argument, which others could read."""
+
+import getpass
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from shim.cli.output import note
+from shim.cli.usage import CommandError, option
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def password_options(function: _Function) -> _Function:
+    """Add --password-stdin and --generate-password."""
+    function = option("--generate-password", is_flag=True, help="Have the service make one, shown once.")(function)
+    return option("--password-stdin", is_flag=True, help="Read the webhook password from standard input.")(function)
+
+
+def password_faults(params: Mapping[str, Any]) -> Iterable[str]:
+    """Exactly one of the two must be given."""
+    if bool(params.get("password_stdin")) is bool(params.get("generate_password")):
+        yield "Give either --password-stdin or --generate-password."
+
+
+def read_password() -> str:
+    """Return the password on standard input, one line break at its end taken away.
+
+    Asks without echo on a terminal. Raises `CommandError` when it is empty or
+    no UTF-8.
+    """
+    if sys.stdin.isatty():
+        password = getpass.getpass("Webhook password: ")
+    else:
+        try:
+            password = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as error:
+            raise CommandError("the password on standard input is not UTF-8; pipe it in as UTF-8") from error
+        password = password.removesuffix("\r\n" if password.endswith("\r\n") else "\n")
+    if not password:
+        raise CommandError("the password on standard input is empty; pipe one in, or use --generate-password")
+    return password
+
+
+def with_generated(fields: dict[str, str], generated_password: str) -> dict[str, str]:
+    """Add a generated password to what is shown, and say that this is the only time."""
+    if not generated_password:
+        return fields
+    note("the generated password is shown this once and kept nowhere: enter it at Twilio now")
+    return fields | {"generated password": generated_password}

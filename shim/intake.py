@@ -1,0 +1,162 @@
+"""What becomes of a complete request, from its credentials to the answer.
+
+The usual case, a caller verified before, runs to the batch without a task or a future of its own. Only whoever must
+be verified first gets a task. Every request is answered exactly once: a fault of ours is a 5xx and a line in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from aicc.mo.v1.message_ingest_pb2 import (
+    INGEST_OUTCOME_ACCEPTED,
+    INGEST_OUTCOME_DUPLICATE,
+    INGEST_OUTCOME_HELD,
+    INGEST_OUTCOME_REJECTED,
+    IngestResult,
+)
+from shim import answers
+from shim.answers import Answer
+from shim.authorization import Verifier
+from shim.batching import Batcher, Failure
+from shim.channel import Channel
+from shim.credentials import Credentials
+from shim.errors import OverloadError, ServiceUnavailableError
+from shim.link import encode
+from shim.questions import Questions
+from shim.replica import Replica
+from shim.translation import TRANSLATORS, Translator
+from shim.translation.forms import FormError, Violation, parse_form
+
+_log = logging.getLogger(__name__)
+
+_OUTCOMES = {
+    INGEST_OUTCOME_ACCEPTED: "accepted",
+    INGEST_OUTCOME_DUPLICATE: "duplicate",
+    INGEST_OUTCOME_HELD: "held",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A request for a webhook, complete and with well-formed credentials."""
+
+    integrator: str
+    channel_config_id: str
+    credentials: Credentials
+    body: bytes
+    received_at_ns: int
+
+
+Respond = Callable[[Answer], None]
+
+
+class Intake:
+    """Decides what a request is answered with, and sees that a message is stored first."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        questions: Questions,
+        verifier: Verifier,
+        batcher: Batcher[IngestResult],
+        stored_answers: Mapping[str, Answer],
+    ) -> None:
+        self._replica = replica
+        self._questions = questions
+        self._verifier = verifier
+        self._batcher = batcher
+        self._stored_answers = stored_answers
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, request: WebhookRequest, respond: Respond) -> None:
+        """Take a request in. `respond` is called once, now or later."""
+        try:
+            channel = self._replica.find(request.channel_config_id, request.integrator)
+            if channel is not None and self._verifier.is_remembered(channel, request.credentials):
+                self._take_verified(request, channel, respond)
+                return
+        except Exception:
+            self._fail(respond)
+            return
+        task = asyncio.get_running_loop().create_task(self._take_unverified(request, respond))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take_unverified(self, request: WebhookRequest, respond: Respond) -> None:
+        try:
+            if not self._replica.is_complete:
+                respond(answers.UNREADY)
+            elif channel := await self._verify(request):
+                self._take_verified(request, channel, respond)
+            else:
+                respond(answers.BAD_CREDENTIALS)
+        except OverloadError:
+            respond(answers.VERIFICATION_OVERLOADED)
+        except Exception:
+            self._fail(respond)
+
+    async def _verify(self, request: WebhookRequest) -> Channel | None:
+        """Return the channel that the caller may speak for. Never None before the service was asked, if it can be."""
+        channel_config_id, credentials = request.channel_config_id, request.credentials
+        copy = self._replica.find(channel_config_id, request.integrator)
+        if await self._verifier.verify(channel_config_id, copy, credentials):
+            return copy
+        await self._questions.ask(channel_config_id)
+        current = self._replica.find(channel_config_id, request.integrator)
+        if current is None or (copy and copy.credential_revision == current.credential_revision):
+            return None
+        return current if await self._verifier.verify(channel_config_id, current, credentials) else None
+
+    def _take_verified(self, request: WebhookRequest, channel: Channel, respond: Respond) -> None:
+        if not channel.is_enabled:
+            respond(answers.DISABLED)
+            return
+        translator = TRANSLATORS[request.integrator]
+        try:
+            form = parse_form(request.body)
+            if translator.is_status_callback(form):
+                respond(answers.STATUS_CALLBACK)
+                return
+            message = translator.to_message(
+                form, channel.channel_config_id, request.received_at_ns, channel.infer_message_type
+            )
+            self._batcher.put(encode(message), partial(self._settle, translator, respond))
+        except FormError as error:
+            respond(answers.invalid(error.detail, error.violations))
+        except OverloadError:
+            respond(answers.OVERLOADED)
+
+    def _settle(self, translator: Translator, respond: Respond, result: IngestResult | Failure) -> None:
+        try:
+            respond(self._find_answer(translator, result))
+        except Exception:
+            self._fail(respond)
+
+    def _find_answer(self, translator: Translator, result: IngestResult | Failure) -> Answer:
+        if isinstance(result, ServiceUnavailableError):
+            return answers.UNAVAILABLE
+        if not isinstance(result, IngestResult):
+            return answers.SERVICE_FAULT
+        if name := _OUTCOMES.get(result.outcome):
+            return self._stored_answers[name]
+        if result.outcome != INGEST_OUTCOME_REJECTED:
+            _log.error("unknown_outcome", extra={"outcome": result.outcome})
+            return answers.SERVICE_FAULT
+        if any(violation.field == "channel_config_id" for violation in result.violations):
+            # The channel never existed: the replica was of another directory.
+            return answers.BAD_CREDENTIALS
+        return answers.invalid(
+            "The form is no valid MO message.",
+            [
+                Violation(translator.parameter_names.get(violation.field, violation.field), violation.description)
+                for violation in result.violations
+            ],
+        )
+
+    def _fail(self, respond: Respond) -> None:
+        _log.exception("request_failed")
+        respond(answers.INTERNAL_ERROR)

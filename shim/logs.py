@@ -1,0 +1,45 @@
+"""One JSON line an event on stderr: a constant message, and the facts as fields (`extra`)."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+
+_STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats our own records with their fields, and those of libraries by their template alone.
+
+    What a library puts into its messages, and what an exception says, could be a customer's; where it happened is
+    never.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one event."""
+        event: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "level": record.levelname.lower(),
+            "event": record.msg if record.name.startswith("shim") else "library",
+        }
+        if event["event"] == "library":
+            event |= {"logger": record.name, "template": str(record.msg).partition("\n")[0]}
+        event |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        if record.exc_info and record.exc_info[0]:
+            event["exception"] = record.exc_info[0].__qualname__
+            event["frames"] = _frames(record.exc_info[2])
+        return json.dumps(event, default=str)
+
+
+def configure(level: str) -> None:
+    """Log to stderr from now on. Once a process, before the event loop starts."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("shim").setLevel(level.upper())
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]

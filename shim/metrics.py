@@ -1,0 +1,96 @@
+"""What the shim counts. Every label has a fixed set of values; its children are looked up once, not per request."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class WebhookMetrics:
+    """The public port."""
+
+    def __init__(self, registry: CollectorRegistry, answers: frozenset[str]) -> None:
+        counter = Counter(
+            "mo_webhook_answers", "Requests on the public port, by what was answered.", ["answer"], registry=registry
+        )
+        self.answered = {answer: counter.labels(answer).inc for answer in sorted(answers)}
+        self.seconds = Histogram(
+            "mo_webhook_message_seconds",
+            "From the last byte of a verified request to its answer.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.callers_gone = Counter(
+            "mo_webhook_callers_gone", "Callers that hung up before their answer was there.", registry=registry
+        )
+        self.timeouts = Counter(
+            "mo_webhook_timeouts", "Connections closed because a request didn't arrive in time.", registry=registry
+        )
+        self.connections = Gauge("mo_webhook_connections", "Open connections.", registry=registry)
+
+
+class VerificationMetrics:
+    """Who calls."""
+
+    RESULTS = ("remembered", "correct", "wrong", "overloaded")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = Counter("mo_verifications", "Credentials checked, by result.", ["result"], registry=registry)
+        self.remembered, self.correct, self.wrong, self.overloaded = (counter.labels(result) for result in self.RESULTS)
+        self.computations = Counter("mo_password_computations", "Argon2id computations.", registry=registry)
+        self.waiting = Gauge("mo_password_computations_waiting", "Computations begun or waiting.", registry=registry)
+
+
+class ReplicaMetrics:
+    """The replica of the channel directory."""
+
+    QUESTIONS = ("answered", "unanswered", "not_asked")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.revision = Gauge("mo_replica_revision", "Revision of the directory that is held.", registry=registry)
+        self.connected = Gauge("mo_replica_connected", "1 while the directory is followed.", registry=registry)
+        self.age_seconds = Gauge(
+            "mo_replica_age_seconds", "Since the directory was last heard of; NaN before.", registry=registry
+        )
+        self.changes = Counter("mo_replica_changes", "Channels received from the directory.", registry=registry)
+        self.snapshots = Counter("mo_replica_snapshots", "Whole directories received.", registry=registry)
+        questions = Counter(
+            "mo_replica_questions",
+            "Times that the copy of a channel was in doubt before a refusal.",
+            ["result"],
+            registry=registry,
+        )
+        self.answered, self.unanswered, self.not_asked = (questions.labels(result) for result in self.QUESTIONS)
+
+
+class BatchingMetrics:
+    """What goes to the service."""
+
+    RESULTS = ("stored", "failed")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        batches = Counter("mo_batches", "Batches sent to the service, by result.", ["result"], registry=registry)
+        self._stored, self._failed = (batches.labels(result) for result in self.RESULTS)
+        self._messages = Histogram(
+            "mo_batch_messages",
+            "Messages a batch.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+            registry=registry,
+        )
+        self._seconds = Histogram("mo_batch_seconds", "How long a batch was out.", buckets=_SECONDS, registry=registry)
+        self.waiting_messages = Gauge("mo_batch_waiting_messages", "Messages that wait for a batch.", registry=registry)
+        self.waiting_bytes = Gauge("mo_batch_waiting_bytes", "Their bytes.", registry=registry)
+        self.in_flight = Gauge("mo_batches_in_flight", "Batches that are out.", registry=registry)
+
+    def observe(self, messages: int, seconds: float, *, failure: Exception | None) -> None:
+        """Count a batch that came back."""
+        (self._failed if failure else self._stored).inc()
+        self._messages.observe(messages)
+        self._seconds.observe(seconds)
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry that tells about this process already."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry

@@ -1,0 +1,35 @@
+"""The translators: one module for each integrator that may stand in the webhook's URL."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aicc.mo.v1.message_pb2 import MoMessage
+from shim.translation import twilio
+from shim.translation.forms import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Translator:
+    """How one integrator's requests become messages."""
+
+    is_status_callback: Callable[[Form], bool]
+    """Whether the form tells about a message of ours instead of bringing one in."""
+
+    to_message: Callable[[Form, str, int, bool], MoMessage]
+    """Form, channel, time of receipt in ns, infer the type? -> message. Raises `FormError` naming every bad parameter."""
+
+    to_form: Callable[[MoMessage], Form]
+    """The inverse: the same parameters, as often, in another order perhaps."""
+
+    parameter_names: Mapping[str, str]
+    """What the integrator calls the required fields of a message."""
+
+
+TRANSLATORS: Mapping[str, Translator] = {
+    "twilio": Translator(
+        is_status_callback=twilio.is_status_callback,
+        to_message=twilio.to_message,
+        to_form=twilio.to_form,
+        parameter_names=twilio.PARAMETER_NAMES,
+    ),
+}
