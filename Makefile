@@ -73,13 +73,14 @@ dist: ready ## Source distribution and wheel, into dist/
 	$(BIN)/python -m build --no-isolation
 
 lock: tools ## Locks requirements*.txt anew, keeping versions (LOCK_FLAGS=--upgrade for new ones)
-	$(BIN)/python -m pip install --quiet 'uv>=0.8'
-	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet 'uv>=0.13'
+	@$(LOCK) pyproject.toml -o requirements.txt
+	@$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
-# One lock for every system and Python; no host name gets into it.
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' $(LOCK_FLAGS)
+# One lock for every system and Python, asked of pip's index; no host name gets into it.
+LOCK := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX='$(PIP_INDEX_URL)') $(BIN)/uv pip compile --quiet --system-certs \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --custom-compile-command 'make lock' $(LOCK_FLAGS)
 
 clean: ## Removes all that was made here, but var/ with its data
 	rm -rf .venv build dist out .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

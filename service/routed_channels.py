@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from service.errors import StoreUnavailable
 from service.models import Channel, DirectoryPosition
 from service.routing import CompiledRoute, compile_routes
 from service.signals import Signal
 from service.store.contract import DirectoryStore
+
+log = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
 CHANGES_AT_ONCE = 500
@@ -56,7 +61,12 @@ class RoutedChannels:
         position: DirectoryPosition | None = None
         while True:
             seen = changed.count
-            changes = await self._store.find_changes(position, limit=CHANGES_AT_ONCE)
+            try:
+                changes = await self._store.find_changes(position, limit=CHANGES_AT_ONCE)
+            except StoreUnavailable as error:
+                log.warning("follow_failed", extra={"reason": str(error)})
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                continue
             for channel in changes.channels:
                 self.forget(channel.channel_config_id)
             position = changes.position

@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from aicc.mo.v1.message_ingest_pb2 import IngestResult
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from aicc.mo.v1.message_ingest_pb2 import IngestResult
 from shim import answers, logs
 from shim.admin import admin_application
 from shim.authorization import Verifier

@@ -1,9 +1,9 @@
 """The private port: metrics and probes, without a sign-in."""
 
-from tornado.web import Application, RequestHandler
-
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from tornado.web import Application, RequestHandler
+
 from shim.health import Health, Readiness
 
 

@@ -43,7 +43,7 @@ class Answer:
 
 
 def _problem(name: str, status: HTTPStatus, detail: str, errors: Sequence[Violation] = (), **headers: str) -> Answer:
-    """Make an RFC 9457 answer; a keyword such as `retry_after` is the header Retry-After."""
+    """Make an RFC 9457 answer; a keyword such as `Retry_After` is the header Retry-After."""
     problem: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
@@ -52,7 +52,7 @@ def _problem(name: str, status: HTTPStatus, detail: str, errors: Sequence[Violat
     }
     if errors:
         problem["errors"] = [{"field": error.field, "detail": error.detail} for error in errors]
-    named = [(key.replace("_", "-").title(), value) for key, value in headers.items()]
+    named = [(key.replace("_", "-"), value) for key, value in headers.items()]
     return Answer(name, status, (("Content-Type", "application/problem+json"), *named), json.dumps(problem).encode())
 
 
@@ -62,12 +62,12 @@ def _unauthorized(name: str) -> Answer:
         name,
         HTTPStatus.UNAUTHORIZED,
         "Send the webhook user and password of this channel as HTTP Basic authentication.",
-        www_authenticate='Basic realm="aicc-mo", charset="UTF-8"',
+        WWW_Authenticate='Basic realm="aicc-mo", charset="UTF-8"',
     )
 
 
 def _try_again(name: str, detail: str) -> Answer:
-    return _problem(name, HTTPStatus.SERVICE_UNAVAILABLE, f"{detail} Try again.", retry_after="1")
+    return _problem(name, HTTPStatus.SERVICE_UNAVAILABLE, f"{detail} Try again.", Retry_After="1")
 
 
 NOT_FOUND = _problem(
@@ -75,7 +75,7 @@ NOT_FOUND = _problem(
     HTTPStatus.NOT_FOUND,
     "There is nothing here. Webhooks go to /social/on/whatsapp/twilio/message/{channelConfigId}.",
 )
-METHOD_NOT_ALLOWED = _problem("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Send POST.", allow="POST")
+METHOD_NOT_ALLOWED = _problem("method_not_allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Send POST.", Allow="POST")
 UNSUPPORTED_MEDIA_TYPE = _problem(
     "unsupported_media_type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -47,7 +47,7 @@ class _Remembered:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What one computation answers: does this password have one of these hashes?"""
+    """What one computation answers: whether a password has one of these hashes."""
 
     salt: bytes
     time_cost: int

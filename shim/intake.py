@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ACCEPTED,
@@ -17,6 +18,7 @@ from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_REJECTED,
     IngestResult,
 )
+
 from shim import answers
 from shim.answers import Answer
 from shim.authorization import Verifier
@@ -74,30 +76,29 @@ class Intake:
 
     def take(self, request: WebhookRequest, respond: Respond) -> None:
         """Take a request in. `respond` is called once, now or later."""
-        try:
+        with _Answering(respond):
             channel = self._replica.find(request.channel_config_id, request.integrator)
             if channel is not None and self._verifier.is_remembered(channel, request.credentials):
                 self._take_verified(request, channel, respond)
                 return
-        except Exception:
-            self._fail(respond)
-            return
-        task = asyncio.get_running_loop().create_task(self._take_unverified(request, respond))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            task = asyncio.get_running_loop().create_task(self._take_unverified(request, respond))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _take_unverified(self, request: WebhookRequest, respond: Respond) -> None:
-        try:
+        with _Answering(respond):
             if not self._replica.is_complete:
                 respond(answers.UNREADY)
-            elif channel := await self._verify(request):
-                self._take_verified(request, channel, respond)
-            else:
+                return
+            try:
+                channel = await self._verify(request)
+            except OverloadError:
+                respond(answers.VERIFICATION_OVERLOADED)
+                return
+            if channel is None:
                 respond(answers.BAD_CREDENTIALS)
-        except OverloadError:
-            respond(answers.VERIFICATION_OVERLOADED)
-        except Exception:
-            self._fail(respond)
+                return
+            self._take_verified(request, channel, respond)
 
     async def _verify(self, request: WebhookRequest) -> Channel | None:
         """Return the channel that the caller may speak for. Never None before the service was asked, if it can be."""
@@ -131,10 +132,8 @@ class Intake:
             respond(answers.OVERLOADED)
 
     def _settle(self, translator: Translator, respond: Respond, result: IngestResult | Failure) -> None:
-        try:
+        with _Answering(respond):
             respond(self._find_answer(translator, result))
-        except Exception:
-            self._fail(respond)
 
     def _find_answer(self, translator: Translator, result: IngestResult | Failure) -> Answer:
         if isinstance(result, ServiceUnavailableError):
@@ -157,6 +156,23 @@ class Intake:
             ],
         )
 
-    def _fail(self, respond: Respond) -> None:
-        _log.exception("request_failed")
-        respond(answers.INTERNAL_ERROR)
+
+class _Answering:
+    """Sees that a request is answered whatever happens: an exception that nobody expected becomes a 500."""
+
+    __slots__ = ("_respond",)
+
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        _log.error("request_failed", exc_info=error)
+        self._respond(answers.INTERNAL_ERROR)
+        return True

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import grpc.aio
-
 from aicc.mo.v1.channel_directory_pb2 import (
     ChannelReplica,
     GetChannelReplicaRequest,
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
-from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryAsyncStub, ChannelDirectoryStub
+from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
 from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest, IngestBatchResponse, IngestResult
 from aicc.mo.v1.message_pb2 import MoMessage
+
 from shim.errors import ServiceFaultError, ServiceUnavailableError
 
 BATCH_SECONDS = 2.0
@@ -57,8 +57,8 @@ class Link:
     def __init__(self, target: str) -> None:
         """Connect to a gRPC target, in the background and again and again."""
         self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._directory: ChannelDirectoryAsyncStub = ChannelDirectoryStub(self._channel)
-        self._ingest_batch = self._channel.unary_unary(
+        self._directory = ChannelDirectoryStub(self._channel)
+        self._ingest_batch: grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse] = self._channel.unary_unary(
             "/aicc.mo.v1.MessageIngest/IngestBatch",
             request_serializer=None,  # the batch is encoded already
             response_deserializer=IngestBatchResponse.FromString,
@@ -71,7 +71,7 @@ class Link:
         `ServiceFaultError` when the service refuses the batch as such.
         """
         try:
-            response: IngestBatchResponse = await self._ingest_batch(batch, timeout=BATCH_SECONDS)
+            response = await self._ingest_batch(batch, timeout=BATCH_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         return response.results

@@ -1,4 +1,4 @@
-"""The question that a shim asks before it refuses a caller: is my copy of this channel current?
+"""The question that a shim asks before it refuses a caller: whether its copy of the channel is current.
 
 So a password that was changed a moment ago is good at once, and nobody is refused for a channel that was just made.
 """

@@ -18,6 +18,7 @@ from aicc.mo.v1.channel_directory_pb2 import (
     ChannelReplica,
     WatchChannelsResponse,
 )
+
 from shim.channel import Channel, PasswordHash
 from shim.errors import ServiceFaultError, ServiceUnavailableError, StorageError
 from shim.link import Link

@@ -40,37 +40,28 @@ class Settings:
     log_level: str = "info"
 
 
-class _AddressType(click.ParamType):
-    name = "host:port"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        if isinstance(value, Address):
-            return value
-        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", str(value))
-        if not match or int(match[3]) > 65_535:
-            self.fail("is no address; give HOST:PORT, for example 127.0.0.1:8080", param, ctx)
-        return Address(match[1] or match[2], int(match[3]))
+def parse_address(text: str) -> Address:
+    """Read `HOST:PORT`, with brackets around an IPv6 address."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if not match or int(match[3]) > 65_535:
+        raise click.BadParameter("is no address; give HOST:PORT, for example 127.0.0.1:8080")
+    return Address(match[1] or match[2], int(match[3]))
 
 
-class _TargetType(click.ParamType):
-    """`HOST:PORT`, several of them with IP addresses, or `dns:///NAME:PORT` -> a gRPC target."""
-
-    name = "host:port[,…]"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if re.fullmatch(r"(dns:///[A-Za-z0-9._-]+:[0-9]{1,5}|(ipv4|ipv6):[^/].*)", text):
-            return text
-        addresses = [_AddressType().convert(part.strip(), param, ctx) for part in text.split(",")]
-        try:
-            versions = {ipaddress.ip_address(address.host).version for address in addresses}
-        except ValueError:
-            if len(addresses) == 1:
-                return f"dns:///{addresses[0]}"
-            self.fail("is a list with names in it; list IP addresses, or give dns:///NAME:PORT", param, ctx)
-        if len(versions) > 1:
-            self.fail("mixes IPv4 and IPv6; list addresses of one kind", param, ctx)
-        return f"ipv{versions.pop()}:" + ",".join(map(str, addresses))
+def parse_target(text: str) -> str:
+    """Make a gRPC target of `HOST:PORT`, of several of them with IP addresses, or of `dns:///NAME:PORT`."""
+    if re.fullmatch(r"dns:///[A-Za-z0-9._-]+:[0-9]{1,5}", text):
+        return text
+    addresses = [parse_address(part.strip()) for part in text.split(",")]
+    try:
+        versions = {ipaddress.ip_address(address.host).version for address in addresses}
+    except ValueError:
+        if len(addresses) == 1:
+            return f"dns:///{addresses[0]}"
+        raise click.BadParameter("lists names; list IP addresses, or give dns:///NAME:PORT") from None
+    if len(versions) > 1:
+        raise click.BadParameter("mixes IPv4 and IPv6; list addresses of one kind")
+    return f"ipv{versions.pop()}:" + ",".join(map(str, addresses))
 
 
 class _ThoroughCommand(click.Command):
@@ -103,93 +94,16 @@ class _ThoroughCommand(click.Command):
         return dict(options), rest, order
 
 
-def _bounded(low: int, high: int) -> click.IntRange:
-    return click.IntRange(low, high)
-
-
 _BATCHES = BatchLimits()
 _VERIFICATION = VerificationLimits()
 
 
 def command(run: Callable[[Settings], None], *, name: str) -> click.Command:
     """Make the command that reads the flags and variables and runs the shim with them."""
-
-    def call(**values: Any) -> None:
-        run(_to_settings(values))
-
-    options: Sequence[click.Option] = [
-        click.Option(["--listen"], type=_AddressType(), default="127.0.0.1:8080", help="Public port, for webhooks."),
-        click.Option(
-            ["--admin-listen"],
-            type=_AddressType(),
-            default="127.0.0.1:8081",
-            help="Private port, for metrics and probes.",
-        ),
-        click.Option(
-            ["--service"],
-            type=_TargetType(),
-            default="127.0.0.1:50051",
-            help="The service: HOST:PORT, several IP addresses with commas, or dns:///NAME:PORT.",
-        ),
-        click.Option(
-            ["--state-dir"],
-            type=click.Path(file_okay=False, path_type=Path),
-            default="var/shim",
-            help="Folder for what the shim keeps; nobody else may use it.",
-        ),
-        click.Option(
-            ["--reply"],
-            type=click.Choice(["empty", "twiml"]),
-            default="empty",
-            help="Answer stored messages with 204, or with 200 and an empty TwiML document.",
-        ),
-        click.Option(
-            ["--max-batch-messages"],
-            type=_bounded(1, 1_000),
-            default=_BATCHES.max_messages,
-            help="Messages a batch.",
-        ),
-        click.Option(
-            ["--max-batches-in-flight"],
-            type=_bounded(1, 64),
-            default=_BATCHES.max_in_flight,
-            help="Batches out at once.",
-        ),
-        click.Option(
-            ["--max-waiting-messages"],
-            type=_bounded(1, 10_000_000),
-            default=_BATCHES.max_waiting_messages,
-            help="Messages that may wait for a batch; past it callers get 503.",
-        ),
-        click.Option(
-            ["--max-waiting-bytes"],
-            type=_bounded(2**20, 2**34),
-            default=_BATCHES.max_waiting_bytes,
-            help="Bytes that may wait for a batch; past it callers get 503.",
-        ),
-        click.Option(
-            ["--verification-threads"],
-            type=_bounded(1, 64),
-            default=_VERIFICATION.threads,
-            help="Passwords verified at once: 40 ms and 19 MiB each.",
-        ),
-        click.Option(
-            ["--max-waiting-verifications"],
-            type=_bounded(0, 10_000),
-            default=_VERIFICATION.max_waiting,
-            help="Passwords that may wait to be verified; past it callers get 503.",
-        ),
-        click.Option(
-            ["--log-level"],
-            type=click.Choice(["debug", "info", "warning", "error"]),
-            default="info",
-            help="What is logged on stderr.",
-        ),
-    ]
     return _ThoroughCommand(
         name,
-        params=[*options],
-        callback=call,
+        params=_options(),
+        callback=lambda **values: run(_to_settings(values)),
         help="Take WhatsApp MO messages from the service provider and hand them to the service. "
         f"Every flag is also a variable: --listen is {_VARIABLE_PREFIX}_LISTEN.",
         context_settings={
@@ -198,6 +112,72 @@ def command(run: Callable[[Settings], None], *, name: str) -> click.Command:
             "help_option_names": ["-h", "--help"],
         },
     )
+
+
+def _options() -> list[click.Parameter]:
+    return [
+        _parsed("--listen", parse_address, "127.0.0.1:8080", "Public port, for webhooks."),
+        _parsed("--admin-listen", parse_address, "127.0.0.1:8081", "Private port, for metrics and probes."),
+        _parsed(
+            "--service",
+            parse_target,
+            "127.0.0.1:50051",
+            "The service: HOST:PORT, several IP addresses with commas, or dns:///NAME:PORT.",
+        ),
+        click.Option(
+            ["--state-dir"],
+            type=click.Path(file_okay=False, path_type=Path),
+            default="var/shim",
+            help="Folder for what the shim keeps. One shim each.",
+        ),
+        _chosen(
+            "--reply",
+            ["empty", "twiml"],
+            "empty",
+            "Answer stored messages with 204, or with 200 and an empty TwiML document.",
+        ),
+        _chosen("--log-level", ["debug", "info", "warning", "error"], "info", "What is logged on stderr."),
+        _bounded("--max-batch-messages", 1, 1_000, _BATCHES.max_messages, "Messages a batch."),
+        _bounded("--max-batches-in-flight", 1, 64, _BATCHES.max_in_flight, "Batches out at once."),
+        _bounded(
+            "--max-waiting-messages",
+            1,
+            10_000_000,
+            _BATCHES.max_waiting_messages,
+            "Messages that may wait for a batch; past it callers get 503.",
+        ),
+        _bounded(
+            "--max-waiting-bytes",
+            2**20,
+            2**34,
+            _BATCHES.max_waiting_bytes,
+            "Bytes that may wait for a batch; past it callers get 503.",
+        ),
+        _bounded(
+            "--verification-threads", 1, 64, _VERIFICATION.threads, "Passwords verified at once: 40 ms, 19 MiB each."
+        ),
+        _bounded(
+            "--max-waiting-verifications",
+            0,
+            10_000,
+            _VERIFICATION.max_waiting,
+            "Passwords that may wait to be verified; past it callers get 503.",
+        ),
+    ]
+
+
+def _parsed(flag: str, parse: Callable[[str], object], default: str, explanation: str) -> click.Option:
+    return click.Option(
+        [flag], metavar="HOST:PORT", default=default, help=explanation, callback=lambda _, __, value: parse(value)
+    )
+
+
+def _chosen(flag: str, choices: Sequence[str], default: str, explanation: str) -> click.Option:
+    return click.Option([flag], type=click.Choice(choices), default=default, help=explanation)
+
+
+def _bounded(flag: str, low: int, high: int, default: int, explanation: str) -> click.Option:
+    return click.Option([flag], type=click.IntRange(low, high), default=default, help=explanation)
 
 
 def _to_settings(values: dict[str, Any]) -> Settings:

@@ -58,7 +58,7 @@ def test_a_frozen_process_does_nothing_until_it_is_thawed(tmp_path: Path) -> Non
     with write_program(tmp_path, OBEDIENT) as process:
         process.freeze()
         with pytest.raises(AssertionError, match="without the event 'tick'"):
-            process.wait_for_event("tick", occurrence=len(process.events) + 100, timeout=0.2)
+            process.wait_for_event("tick", occurrence=len(process.events) + 5, timeout=0.3)
         process.thaw()
         process.wait_for_event("tick", occurrence=len(process.events) + 1)
 

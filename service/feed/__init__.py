@@ -57,7 +57,7 @@ class MessageFeed:
         if self._is_closed:
             raise Stopping("the service stops; call again")
         dispatcher = self._dispatchers.get(destination)
-        if dispatcher is None:
+        if dispatcher is None or dispatcher.is_over:
             dispatcher = Dispatcher(destination, self._store, self._clock, is_shared=self._is_shared)
             self._dispatchers[destination] = dispatcher
         consumer = Consumer(messages=messages, size=size, lease_seconds=lease_seconds)
@@ -69,9 +69,11 @@ class MessageFeed:
 
     async def _part(self, destination: str, dispatcher: Dispatcher, consumer: Consumer) -> None:
         await dispatcher.leave(consumer)
-        if not dispatcher.consumers and self._dispatchers.get(destination) is dispatcher:
+        if dispatcher.consumers:
+            return
+        if self._dispatchers.get(destination) is dispatcher:
             del self._dispatchers[destination]
-            await dispatcher.finish()
+        await dispatcher.finish()
 
     async def pull(
         self, destination: str, *, limit: int, wait_seconds: float, lease_seconds: float

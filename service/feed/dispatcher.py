@@ -57,7 +57,7 @@ class Dispatcher:
         await self._give_back(consumer.take(2**63))
 
     async def finish(self) -> None:
-        """Return when the last claim is settled. There is no consumer left."""
+        """Return when the last claim is settled. There is no consumer left. Raises what broke it."""
         self.wake()
         await self._task
 
@@ -74,13 +74,19 @@ class Dispatcher:
             del self._owners[settlement.token]
         self.wake()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it serves nobody any more."""
+        return self._task.done()
+
     async def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            pause = await self._serve()
-            if not self.consumers:
-                return
-            await self._sleep(pause)
+        try:
+            while self.consumers:
+                self._wake.clear()
+                await self._sleep(await self._serve())
+        finally:  # there are any only when this breaks: their calls end, and the last one tells why
+            for consumer in self.consumers:
+                consumer.stop()
 
     async def _sleep(self, seconds: float | None) -> None:
         if self._wake.is_set():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aicc.mo.v1.message_pb2 import MoMessage
+
 from shim.translation import twilio
 from shim.translation.forms import Form
 
@@ -16,7 +17,7 @@ class Translator:
     """Whether the form tells about a message of ours instead of bringing one in."""
 
     to_message: Callable[[Form, str, int, bool], MoMessage]
-    """Form, channel, time of receipt in ns, infer the type? -> message. Raises `FormError` naming every bad parameter."""
+    """Form, channel, time of receipt in ns, infer the type? -> message; `FormError` names every bad parameter."""
 
     to_form: Callable[[MoMessage], Form]
     """The inverse: the same parameters, as often, in another order perhaps."""

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from aicc.mo.v1.message_pb2 import Button, Location, Media, MessageType, MoMessage, Referral, ReplyTo
 from google.protobuf.message import Message
 
-from aicc.mo.v1.message_pb2 import Button, Location, Media, MessageType, MoMessage, Referral, ReplyTo
 from shim.translation.forms import Form, FormError, Violation
 
 _FIELDS = {
@@ -139,7 +139,7 @@ def _take_media(others: list[tuple[str, str]]) -> tuple[list[Media], list[tuple[
         if name[:5] == "Media" and (match := _MEDIA.fullmatch(name)):
             found.setdefault((match[1], int(match[2])), position)
     media: list[Media] = []
-    taken = set()
+    taken: set[int] = set()
     while keys := [key for key in (("Url", len(media)), ("ContentType", len(media))) if key in found]:
         values = {key[0]: others[found[key]][1] for key in keys}
         media.append(Media(url=values.get("Url"), content_type=values.get("ContentType")))
@@ -174,7 +174,7 @@ def _find_fault(value: str | None, limit: int) -> str | None:
     return None
 
 
-def _infer(message: MoMessage) -> MessageType:
+def _infer(message: MoMessage) -> MessageType.ValueType:
     """Tell the type of a message whose account doesn't send MessageType."""
     if message.location.HasField("latitude"):
         return MessageType.MESSAGE_TYPE_LOCATION

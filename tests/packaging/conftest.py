@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "protos", "shim", "service")
+FILES = (".gitignore", "Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "protos", "shim", "service")
 GENERATED = ("*_pb2*", ".generated", ".new-*", "__pycache__")
 
 Make = Callable[..., subprocess.CompletedProcess[str]]

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
 from service.models import ChannelState, Credentials, DirectoryPosition, HoldReason, Route, Settlement, SettlementKind
 from service.store.contract import Store
-
 from tests.service.builders import ManualClock, a_channel, a_message
 
 
 async def test_a_channel_is_found_as_it_was_created(store: Store, clock: ManualClock) -> None:
     credentials = Credentials("üser", "$new", "$old", 17, 3)
     wanted = a_channel(
-        credentials=credentials, number="+491234567", state=ChannelState.PAUSED, destination=None, infer_message_type=True
+        credentials=credentials,
+        number="+491234567",
+        state=ChannelState.PAUSED,
+        destination=None,
+        infer_message_type=True,
     )
 
     stored = await store.create_channel(wanted)

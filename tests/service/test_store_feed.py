@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Collection
 
 import pytest
+
 from service.models import AckStatus, AckToken, Claimed, ClaimedDelivery, Settlement, SettlementKind
 from service.store.contract import Store
-
 from tests.service.builders import ManualClock, a_channel, a_message
 
 MUCH = 10**9

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from service.models import HoldReason, MessageFilter, MessageState, Settlement, SettlementKind
-from service.store.contract import Store
 
+from service.models import HoldReason, MessageFilter, MessageState, Settlement, SettlementKind, StoredMessage
+from service.store.contract import Store
 from tests.service.builders import ManualClock, a_message
 
 ALL = MessageFilter()
@@ -161,7 +161,8 @@ async def test_a_listing_of_few_among_many_comes_in_short_pages(store: Store) ->
     for start in range(0, 6000, 1000):
         await store.record([a_message(f"SM{start + number}", destinations=()) for number in range(1000)])
 
-    found, before, pages = [], None, 0
+    found: list[StoredMessage] = []
+    before, pages = None, 0
     while pages == 0 or before is not None:
         page = await store.list_messages(MessageFilter(destination="default"), before=before, limit=10)
         found += page.messages
