@@ -44,6 +44,8 @@ class RouteExplained(NamedTuple):
     explanations: Sequence[Explanation]
 
 
+NO_FACTS = MessageFacts((), "")
+
 NO_SUCH_CHANNEL = IngestResult(
     IngestOutcome.REJECTED, violations=(Violation("channel_config_id", "is no channel; create it, or mend the id"),)
 )
@@ -67,7 +69,8 @@ class MessageIngest:
             results.append(_reject(item, channels))
             if results[-1] is None and isinstance(item, IncomingMessage):
                 channel, routes = channels[item.channel_config_id]
-                intake.append(RoutedMessage(item, decide(channel, routes, item.facts)))
+                facts = item.read_facts() if routes else NO_FACTS
+                intake.append(RoutedMessage(item, decide(channel, routes, facts)))
         recorded = iter(await self._record(intake))
         return [next(recorded) if result is None else result for result in results]
 

@@ -7,7 +7,7 @@ once a message is a `NamedTuple`, because that is the cheapest frozen record.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
@@ -97,12 +97,15 @@ class MessageFacts(NamedTuple):
 
 
 class IncomingMessage(NamedTuple):
-    """A message as it came in. `payload` is the whole MoMessage, serialised."""
+    """A message as it came in. `payload` is the whole MoMessage, serialised.
+
+    `read_facts` is called where a channel has routes, and only there.
+    """
 
     channel_config_id: str
     message_sid: str
     sender: str
-    facts: MessageFacts
+    read_facts: Callable[[], MessageFacts]
     payload: bytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from aicc.mo.v1 import message_ingest_pb2 as pb
@@ -81,7 +82,7 @@ def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
         message.channel_config_id,
         message.message_sid,
         message.sender,
-        facts_of(message),
+        partial(facts_of, message),
         message.SerializeToString(),
     )
 
