@@ -32,6 +32,9 @@ test: ready ## All tests, on all cores (TESTS=path/to/test.py for some)
 
 check: lint types proto-lint proto-breaking test ## All that CI checks
 
+bench: ready ## What a message costs beside a bare Tornado handler (needs wrk; BENCH_FLAGS=--json)
+	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
 ##@ Quality
 lint: ready ## Lint and formatting of the Python code
 	$(BIN)/ruff check
@@ -109,5 +112,5 @@ ready: tools .venv/.project
 	@touch $@
 
 FORCE:
-.PHONY: FORCE help run test check lint types format coverage stubs descriptor proto-lint proto-breaking \
+.PHONY: FORCE help run test check bench lint types format coverage stubs descriptor proto-lint proto-breaking \
 	proto-baseline dist lock clean tools ready

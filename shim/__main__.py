@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NoReturn
 
 from aicc.mo.v1.message_ingest_pb2 import IngestResult
+from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
@@ -35,6 +36,7 @@ _log = logging.getLogger("shim")
 
 _DRAIN_SECONDS = 5.0
 _BACKLOG = 1_024
+_MAX_ADMIN_BODY_BYTES = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +58,48 @@ async def open_shim(settings: Settings) -> AsyncIterator[RunningShim]:
         health = Health()
         sockets = _bind(settings.listen, flag="--listen")
         stack.callback(_close, sockets)
-        admin = HTTPServer(admin_application(registry, health))
-        admin_sockets = _bind(settings.admin_listen, flag="--admin-listen")
-        admin.add_sockets(admin_sockets)
-        stack.push_async_callback(_stop, admin)
-
-        store = ReplicaStore(settings.state_dir)
-        stack.callback(store.close)
-        link = Link(settings.service)
-        stack.push_async_callback(link.close)
-        replica_metrics = ReplicaMetrics(registry)
-        replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
-        stack.push_async_callback(_cancel, asyncio.create_task(replica.follow()))
-        verifier = Verifier(limits=settings.verification, metrics=VerificationMetrics(registry), clock=time.time)
-        stack.callback(verifier.close)
-        batcher = Batcher(link.send, limits=settings.batches, metrics=BatchingMetrics(registry))
-        intake = Intake(
-            replica=replica,
-            questions=Questions(link, replica, metrics=replica_metrics, clock=time.monotonic),
-            verifier=verifier,
-            batcher=batcher,
-            stored_answers=answers.stored_answers(settings.reply),
-        )
-        health.add(partial(_check_replica, replica))
-        health.add(partial(_check_batches, batcher))
-
+        admin_listen = _open_private_port(stack, settings, registry, health)
+        intake = _open_intake(stack, settings, registry, health)
         server = WebhookServer(intake, WebhookMetrics(registry, answers.NAMES))
         server.add_sockets(sockets)
-        stack.push_async_callback(_cancel, asyncio.create_task(server.sweep()))
+        _keep_running(stack, "sweep", server.sweep())
         stack.push_async_callback(server.drain, _DRAIN_SECONDS)
-        running = RunningShim(listen=_name(sockets), admin_listen=_name(admin_sockets))
         health.is_serving = True
         stack.callback(setattr, health, "is_serving", False)
+        running = RunningShim(listen=_name(sockets), admin_listen=admin_listen)
         _log.info("listening", extra={"listen": running.listen, "admin_listen": running.admin_listen})
         yield running
         _log.info("draining")
+
+
+def _open_private_port(stack: AsyncExitStack, settings: Settings, registry: CollectorRegistry, health: Health) -> str:
+    sockets = _bind(settings.admin_listen, flag="--admin-listen")
+    server = HTTPServer(admin_application(registry, health), max_body_size=_MAX_ADMIN_BODY_BYTES)
+    server.add_sockets(sockets)
+    stack.push_async_callback(_stop, server)
+    return _name(sockets)
+
+
+def _open_intake(stack: AsyncExitStack, settings: Settings, registry: CollectorRegistry, health: Health) -> Intake:
+    store = ReplicaStore(settings.state_dir)
+    stack.callback(store.close)
+    link = Link(settings.service)
+    stack.push_async_callback(link.close)
+    replica_metrics = ReplicaMetrics(registry)
+    replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
+    health.add(partial(_check_replica, replica))
+    _keep_running(stack, "follow", replica.follow())
+    verifier = Verifier(limits=settings.verification, metrics=VerificationMetrics(registry), clock=time.time)
+    stack.callback(verifier.close)
+    batcher = Batcher(link.send, limits=settings.batches, metrics=BatchingMetrics(registry))
+    health.add(partial(_check_batches, batcher))
+    return Intake(
+        replica=replica,
+        questions=Questions(link, replica, metrics=replica_metrics, clock=time.monotonic),
+        verifier=verifier,
+        batcher=batcher,
+        stored_answers=answers.stored_answers(settings.reply),
+    )
 
 
 def main() -> None:
@@ -99,14 +108,11 @@ def main() -> None:
 
 
 def _run(settings: Settings) -> None:
-    # gRPC's own lines on stderr are no JSON, and say nothing that ours don't.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logs.configure(settings.log_level)
     try:
         asyncio.run(_serve(settings))
     except StartError as error:
-        print(f"mo-shim: {error}", file=sys.stderr)  # noqa: T201 - for who started it, before there is a log
-        sys.exit(1)
+        sys.exit(f"mo-shim: {error}")
 
 
 async def _serve(settings: Settings) -> None:
@@ -163,9 +169,11 @@ def _check_replica(replica: Replica) -> Reason | None:
 
 
 def _check_batches(batcher: Batcher[IngestResult]) -> Reason | None:
-    if batcher.last_failure is None:
+    failure = batcher.recent_failure
+    if failure is None:
         return None
-    return Reason(Readiness.DEGRADED, "messages_not_stored", f"The last batch failed: {batcher.last_failure}.")
+    detail = f"The last batch failed ({failure}): callers get 503. Look at the service."
+    return Reason(Readiness.DEGRADED, "messages_not_stored", detail)
 
 
 def _close(sockets: list[socket.socket]) -> None:
@@ -176,6 +184,19 @@ def _close(sockets: list[socket.socket]) -> None:
 async def _stop(server: HTTPServer) -> None:
     server.stop()
     await server.close_all_connections()
+
+
+def _keep_running(stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, NoReturn]) -> None:
+    """Do work that has no end, until the stack unwinds."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_log_death)
+    stack.push_async_callback(_cancel, task)
+
+
+def _log_death(task: "asyncio.Task[object]") -> None:
+    # The rest goes on: callers are verified by the last known directory, and readiness says so.
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("task_died", extra={"task": task.get_name()}, exc_info=error)
 
 
 async def _cancel(task: "asyncio.Task[object]") -> None:

@@ -7,7 +7,15 @@ from tornado.web import Application, RequestHandler
 from shim.health import Health, Readiness
 
 
-class _MetricsHandler(RequestHandler):
+class _Handler(RequestHandler):
+    """Says nothing about what it runs on."""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Cache-Control", "no-store")
+
+
+class _MetricsHandler(_Handler):
     def initialize(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
@@ -17,12 +25,18 @@ class _MetricsHandler(RequestHandler):
         self.finish(encode(self._registry))
 
 
-class _AliveHandler(RequestHandler):
+class _NothingHandler(_Handler):
+    def prepare(self) -> None:
+        self.set_status(404)
+        self.finish()
+
+
+class _AliveHandler(_Handler):
     def get(self) -> None:
         self.finish({"status": "alive"})
 
 
-class _ReadyHandler(RequestHandler):
+class _ReadyHandler(_Handler):
     def initialize(self, health: Health) -> None:
         self._health = health
 
@@ -40,5 +54,6 @@ def admin_application(registry: CollectorRegistry, health: Health) -> Applicatio
             ("/healthz", _AliveHandler),
             ("/readyz", _ReadyHandler, {"health": health}),
         ],
+        default_handler_class=_NothingHandler,
         log_function=lambda _: None,
     )

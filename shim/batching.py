@@ -16,6 +16,8 @@ from shim.metrics import BatchingMetrics
 
 _log = logging.getLogger(__name__)
 
+_RECENT_SECONDS = 30.0
+
 Result = TypeVar("Result")
 Failure = ServiceUnavailableError | ServiceFaultError
 
@@ -66,8 +68,8 @@ class Batcher(Generic[Result]):
         self._waiting_bytes = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._is_departure_due = False
-        self.last_failure: Failure | None = None
-        """Why the last batch that came back failed, if it did."""
+        self._last_failure: Failure | None = None
+        self._failed_at = 0.0
         metrics.waiting_messages.set_function(lambda: len(self._waiting))
         metrics.waiting_bytes.set_function(lambda: self._waiting_bytes)
         metrics.in_flight.set_function(lambda: len(self._in_flight))
@@ -90,6 +92,12 @@ class Batcher(Generic[Result]):
             # Not at once: what else arrives in this turn of the loop comes along.
             self._is_departure_due = True
             self._loop.call_soon(self._depart)
+
+    @property
+    def recent_failure(self) -> Failure | None:
+        """Why the last batch failed, if it did, and not so long ago that it says nothing about now."""
+        is_recent = self._loop.time() - self._failed_at < _RECENT_SECONDS
+        return self._last_failure if is_recent else None
 
     async def drain(self) -> None:
         """Wait until everything that was put in is settled."""
@@ -139,15 +147,16 @@ class Batcher(Generic[Result]):
         except (ServiceUnavailableError, ServiceFaultError) as failure:
             self._fail(batch, failure)
         else:
-            self.last_failure = None
+            self._last_failure = None
             for entry, result in zip(batch, results, strict=True):
                 entry.settle(result)
-        self._metrics.observe(len(batch), self._loop.time() - started_at, failure=self.last_failure)
+        self._metrics.observe(len(batch), self._loop.time() - started_at, failure=self._last_failure)
 
     def _fail(self, batch: list[_Waiting[Result]], failure: Failure) -> None:
-        if isinstance(failure, ServiceFaultError) or self.last_failure is None:
+        if isinstance(failure, ServiceFaultError) or self._last_failure is None:
             # Once for each time that the service goes away, not for each batch meanwhile.
             _log.error("batch_failed", extra={"reason": str(failure), "messages": len(batch)})
-        self.last_failure = failure
+        self._last_failure = failure
+        self._failed_at = self._loop.time()
         for entry in batch:
             entry.settle(failure)

@@ -51,44 +51,48 @@ def main() -> None:
 async def _run_until_stopped(var_dir: Path) -> int:
     """Run the demo until a signal comes; returns the exit code. Raises `DemoError` when it can't go on."""
     loop = asyncio.get_running_loop()
-    children: list[Child] = []
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    async with contextlib.AsyncExitStack() as stack:
-        demo = asyncio.create_task(_run(var_dir, children, stack))
-        asked = asyncio.create_task(signals.get())
-        await asyncio.wait({demo, asked}, return_when=asyncio.FIRST_COMPLETED)
-        second = asyncio.create_task(_kill_when_asked_again(signals, children))
-        stack.callback(second.cancel)
-        if demo.done():
-            asked.cancel()
-            demo.result()
-        demo.cancel()
+    children: list[Child] = []
+    demo = asyncio.create_task(_run(var_dir, children))
+    if not await _is_asked_before_end(signals, demo):
+        demo.result()
+    _say("stopping")
+    demo.cancel()
+    if await _is_asked_before_end(signals, demo):
+        for child in children:
+            child.kill()
         await asyncio.wait({demo})
-        _say("stopping")
+        return 130
     return 0
 
 
-async def _kill_when_asked_again(signals: asyncio.Queue[signal.Signals], children: list[Child]) -> None:
-    await signals.get()
-    for child in children:
-        child.kill()
+async def _is_asked_before_end(signals: asyncio.Queue[signal.Signals], demo: asyncio.Task[None]) -> bool:
+    """Wait for a signal or the end of the demo, and tell whether it was the signal."""
+    asked = asyncio.create_task(signals.get())
+    await asyncio.wait({demo, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    return not demo.done()
 
 
-async def _run(var_dir: Path, children: list[Child], stack: contextlib.AsyncExitStack) -> None:
-    """Start both, tell how to use them, and wait for one to end, which raises `DemoError`."""
-    service = await _start("service", _service_flags(var_dir), var_dir, children, stack)
-    shim = await _start("shim", _shim_flags(var_dir, service.listen), var_dir, children, stack)
-    # Imported only now: what can go wrong above needs no gRPC.
-    from shim.cli.demo_channel import prepare_channel
+async def _run(var_dir: Path, children: list[Child]) -> None:
+    """Start both, tell how to use them, and wait for one to end, which raises `DemoError`.
 
-    remarks = await prepare_channel(_reachable(service.listen), CHANNEL, USER, var_dir / "demo-password")
-    _say(_usage(var_dir, service.listen, shim.listen, remarks))
-    for child in children:
-        child.is_echoing = True
-    await asyncio.wait([child.ended for child in children], return_when=asyncio.FIRST_COMPLETED)
-    raise DemoError(next(child for child in children if child.ended.done()).last_words())
+    However it ends, they are stopped first, the shim before the service.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        service = await _start("service", _service_flags(var_dir), var_dir, children, stack)
+        shim = await _start("shim", _shim_flags(var_dir, service.listen), var_dir, children, stack)
+        # Imported only now: what can go wrong above needs no gRPC.
+        from shim.cli.demo_channel import prepare_channel
+
+        remark = await prepare_channel(_reachable(service.listen), CHANNEL, USER, var_dir / "demo-password")
+        _say(_usage(var_dir, service, shim, remark))
+        for child in children:
+            child.is_echoing = True
+        await asyncio.wait([child.ended for child in children], return_when=asyncio.FIRST_COMPLETED)
+        raise DemoError(next(child for child in children if child.ended.done()).last_words())
 
 
 async def _start(
@@ -131,18 +135,20 @@ def _shim_flags(var_dir: Path, service: str) -> dict[str, str]:
     }
 
 
-def _usage(var_dir: Path, service: str, shim: str, remarks: list[str]) -> str:
+def _usage(var_dir: Path, service: Child, shim: Child, remark: str) -> str:
     """Return what a person does next, ready to copy."""
-    curl = _curl_line(f"http://{_reachable(shim)}/social/on/whatsapp/twilio/message/{CHANNEL}", var_dir)
+    url = f"http://{_reachable(shim.listen)}/social/on/whatsapp/twilio/message/{CHANNEL}"
     return "\n".join(
         [
-            f"service: gRPC on {service}; shim: HTTP on {shim}; data and logs in {var_dir}",
-            *remarks,
+            f"service: gRPC on {service.listen}, process {service.pid}",
+            f"shim: HTTP on {shim.listen}, process {shim.pid}",
+            f"data and logs are in {var_dir}",
+            remark,
             "",
             "Post a message, as Twilio does:",
-            f"  {curl}",
+            f"  {_curl_line(url, var_dir)}",
             "and read it:",
-            f"  {_mo_command(_reachable(service))} feed pull default --wait 5 --ack",
+            f"  {_mo_command(_reachable(service.listen))} feed pull default --wait 5 --ack",
             "",
             "Ctrl-C stops both.",
         ]

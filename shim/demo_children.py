@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,10 @@ class Child:
         self._plain: list[str] = []
         self._last_error = ""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     @classmethod
     async def start(cls, module: str, arguments: list[str], log: LogFile) -> Child:
         """Start `python -m module`, out of reach of the terminal's Ctrl-C: their order of stopping matters."""
@@ -75,16 +80,19 @@ class Child:
         return cls(module, process, process.stderr, log)
 
     async def stop(self) -> None:
-        """Ask it to end in order, and insist when it takes too long."""
+        """Ask it to end in order, and insist when it takes too long or nobody waits any more."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        await asyncio.wait({self.ended}, timeout=_STOP_SECONDS)
-        if not self.ended.done():
-            sys.stderr.write(f"mo demo: the {self.name} did not stop within {_STOP_SECONDS:g} s; it was killed\n")
+        try:
+            await asyncio.wait({self.ended}, timeout=_STOP_SECONDS)
+            if not self.ended.done():
+                sys.stderr.write(f"mo demo: the {self.name} did not stop within {_STOP_SECONDS:g} s; it is killed\n")
+        finally:
             self.kill()
-        await self.ended
+            await self.ended
 
     def kill(self) -> None:
+        """End it at once; does nothing when it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -93,7 +101,9 @@ class Child:
         # A crash says the most in its last line; refused flags are a line each.
         plain = self._plain[-1:] if any(line.startswith("Traceback") for line in self._plain) else self._plain
         why = self._last_error or "; ".join(plain) or "it logged no reason"
-        return f"the {self.name} ended with exit code {self._process.returncode}: {why}"
+        code = self._process.returncode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the {self.name} {how}: {why}"
 
     async def _follow(self, log: LogFile) -> None:
         with contextlib.closing(log):
@@ -105,7 +115,9 @@ class Child:
     def _take(self, line: str) -> None:
         event = _parse(line)
         if event is None:
-            self._plain = [*self._plain[-9:], line]
+            # How to use a command says nothing of what is wrong.
+            if line and not line.startswith(("Usage:", "Try ")):
+                self._plain = [*self._plain[-9:], line]
             text = line
         elif event.get("event") == "listening" and not self.listening.done():
             self.listen = str(event.get("listen"))

@@ -40,6 +40,8 @@ _OPTIONS = (
     # A link that swallows everything is noticed; the heartbeats keep the pings welcome.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # The service is ours: no proxy of the environment stands in between.
+    ("grpc.enable_http_proxy", 0),
     # Two shims in one process don't share a connection.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),

@@ -59,21 +59,16 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    if any(0xD800 <= ord(character) < 0xE000 for argument in arguments for character in argument):
+        _report("the command line is not UTF-8; type it in UTF-8")
+        return 2
     try:
         code = cli.main(args=list(arguments), prog_name="mo", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
     except click.UsageError as error:
-        return _report_usage(error)
-    except CommandError as error:
-        _report(*error.lines)
-        return 1
-    except click.Abort as error:
-        return _report_abort(error)
-    except OSError as error:
-        _report(f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}")
-        return 1
+        _report_usage(error)
+        return error.exit_code
+    except (CommandError, click.Abort, OSError) as error:
+        return _report_failure(error)
     return code if isinstance(code, int) else 0
 
 
@@ -82,19 +77,27 @@ def _report(*lines: str) -> None:
         click.echo(f"mo: {line}", err=True)
 
 
-def _report_usage(error: click.UsageError) -> int:
+def _report_usage(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
     command = error.ctx.command_path if error.ctx else "mo"
     for line in error.format_message().splitlines():
         click.echo(f"{command}: {line}", err=True)
     click.echo(f"See: {command} --help", err=True)
-    return error.exit_code
 
 
-def _report_abort(error: click.Abort) -> int:
-    if isinstance(error.__cause__ or error.__context__, EOFError):
+def _report_failure(error: CommandError | click.Abort | OSError) -> int:
+    """Say why the command failed; returns the exit code."""
+    if isinstance(error, CommandError):
+        _report(*error.lines)
+    elif isinstance(error, OSError):
+        _report(f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}")
+    elif isinstance(error.__cause__, EOFError):
         _report("the input ended before there was an answer")
-        return 1
-    return 130
+    else:
+        return 130
+    return 1
 
 
 def _report_own_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -18,7 +18,7 @@ from shim.demo_children import DemoError
 _TIMEOUT_SECONDS = 10.0
 
 
-async def prepare_channel(service: str, channel_config_id: str, user: str, password_file: Path) -> list[str]:
+async def prepare_channel(service: str, channel_config_id: str, user: str, password_file: Path) -> str:
     """See that the channel exists and that `password_file` holds its password; returns what the person should know.
 
     A repeat keeps both. A lost file is made good by a new password, a lost
@@ -31,26 +31,29 @@ async def prepare_channel(service: str, channel_config_id: str, user: str, passw
         try:
             return await _prepare(directory, channel_config_id, user, password, password_file)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+                text = f"channel {channel_config_id!r} was deleted, and its id can't come back; use another --var-dir"
+                raise DemoError(text) from error
             reason = (error.details() or error.code().name).partition("\n")[0]
             raise DemoError(f"channel {channel_config_id!r} can't be prepared: {reason}") from error
 
 
 async def _prepare(
     directory: ChannelDirectoryStub, channel_config_id: str, user: str, password: str, file: Path
-) -> list[str]:
+) -> str:
     if await _exists(directory, channel_config_id):
         if password:
-            return [f"channel {channel_config_id!r}: its password is in {file}"]
+            return f"channel {channel_config_id!r}: its password is in {file}"
         request = RotatePasswordRequest(channel_config_id=channel_config_id)
         rotated = await directory.RotatePassword(request, timeout=_TIMEOUT_SECONDS)
         _keep_private(file, rotated.generated_password)
-        return [f"channel {channel_config_id!r}: its password was lost; there is a new one in {file}"]
+        return f"channel {channel_config_id!r}: its password was lost; there is a new one in {file}"
     wanted = Channel(channel_config_id=channel_config_id, webhook_user=user, destination="default")
     request_new = CreateChannelRequest(channel=wanted, password=password)
     created = await directory.CreateChannel(request_new, timeout=_TIMEOUT_SECONDS)
     if created.generated_password:
         _keep_private(file, created.generated_password)
-    return [f"channel {channel_config_id!r} is created; its password is in {file}, for this start and later ones"]
+    return f"channel {channel_config_id!r} is created; its password is in {file}, for this start and later ones"
 
 
 async def _exists(directory: ChannelDirectoryStub, channel_config_id: str) -> bool:

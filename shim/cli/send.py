@@ -135,6 +135,7 @@ def _progress(count: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True)) as bar:
+    # rich would take standard output for the terminal, too.
+    with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
         task = bar.add_task("sending", total=count)
         yield lambda: bar.advance(task)

@@ -121,13 +121,14 @@ class Verb(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the rest of the command line; raises `click.UsageError` with a line for each fault."""
         known = _without_unknown(self, ctx, args)
+        has_unknown = len(known) < len(args)
         try:
             rest = super().parse_args(ctx, known)
-        except click.UsageError as error:
+        except click.UsageError:
             rest = []
-            # An extra argument is most likely the value of a flag that was just named.
-            if known == args:
-                _faults(ctx).append(error.format_message())
+            # Not repeated: it may be a number or a password. After an unknown flag it is most likely that one's value.
+            if not has_unknown:
+                _faults(ctx).append("There are more arguments than the command takes.")
         if not ctx.resilient_parsing and self._check:
             _faults(ctx).extend(self._check(ctx.params))
         _raise_faults(ctx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -29,4 +30,6 @@ async def serve() -> None:
     await asyncio.Event().wait()
 
 
-asyncio.run(serve())
+if __name__ == "__main__":
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(serve())

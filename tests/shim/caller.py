@@ -1,13 +1,12 @@
 """A client that sends bytes and reads bytes, so that nothing between it and the shim is polite."""
 
 import asyncio
+import json
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlencode
-
-import json
 
 from tests.shim.fake_service import PASSWORD, USER
 

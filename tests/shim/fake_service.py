@@ -3,11 +3,11 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import argon2
 import grpc
 import grpc.aio
-
 from aicc.mo.v1.channel_directory_pb2 import (
     CHANNEL_STATE_ENABLED,
     ChannelReplica,
@@ -18,18 +18,18 @@ from aicc.mo.v1.channel_directory_pb2 import (
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
-from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryServicer, add_ChannelDirectoryServicer_to_server
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ACCEPTED,
     IngestBatchRequest,
     IngestBatchResponse,
     IngestResult,
 )
-from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestServicer, add_MessageIngestServicer_to_server
 from aicc.mo.v1.message_pb2 import MoMessage
 
+Context = grpc.aio.ServicerContext[Any, Any]
+
 USER = "mo-user"
-PASSWORD = "correct horse"  # noqa: S105
+PASSWORD = "correct horse"
 SALT = b"sixteen bytes of"
 HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, hash_len=32)
 
@@ -64,7 +64,7 @@ def make_replica(
     )
 
 
-class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
+class FakeService:
     """A directory whose changes reach watchers at once, and an ingest that answers as it is told."""
 
     def __init__(self) -> None:
@@ -77,16 +77,16 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
         self.results: list[IngestResult] = []
         self.ingest_failure: grpc.StatusCode | None = None
         self.questions: list[str] = []
+        self.asked = asyncio.Event()
         self.question_failure: grpc.StatusCode | None = None
         self.may_answer_questions = asyncio.Event()
         self.may_answer_questions.set()
         self.watches: list[WatchChannelsRequest] = []
         self.page_size = 1_000
         self.pages_before_break: int | None = None
-        self.is_pushing = True
         self.changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
-        self._replicas: dict[str, ChannelReplica] = {}
+        self.replicas: dict[str, ChannelReplica] = {}
         self._revisions = itertools.count(1)
         self.revision = 0
 
@@ -96,8 +96,7 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
 
     async def start(self) -> None:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_MessageIngestServicer_to_server(self, server)
-        add_ChannelDirectoryServicer_to_server(self, server)
+        server.add_generic_rpc_handlers(self._handlers())
         port = server.add_insecure_port(self.listen or "127.0.0.1:0")
         self.listen = f"127.0.0.1:{port}"
         await server.start()
@@ -113,7 +112,7 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
         for replica in replicas:
             self.revision = next(self._revisions)
             replica.revision = self.revision
-            self._replicas[replica.channel_config_id] = replica
+            self.replicas[replica.channel_config_id] = replica
 
     async def put(self, *replicas: ChannelReplica) -> None:
         """Change channels, and tell those who watch."""
@@ -124,13 +123,11 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
     def restore(self, directory_id: str) -> None:
         """Be another directory from now on, an empty one."""
         self.directory_id = directory_id
-        self._replicas.clear()
+        self.replicas.clear()
         self._revisions = itertools.count(1)
         self.revision = 0
 
-    async def IngestBatch(  # noqa: N802
-        self, request: IngestBatchRequest, context: grpc.aio.ServicerContext[IngestBatchRequest, IngestBatchResponse]
-    ) -> IngestBatchResponse:
+    async def _ingest(self, request: IngestBatchRequest, context: Context) -> IngestBatchResponse:
         self.batches.append(list(request.messages))
         self.arrived.set()
         await self.may_answer.wait()
@@ -140,29 +137,22 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
             results=self.results or [IngestResult(outcome=INGEST_OUTCOME_ACCEPTED)] * len(request.messages)
         )
 
-    async def GetChannelReplica(  # noqa: N802
-        self,
-        request: GetChannelReplicaRequest,
-        context: grpc.aio.ServicerContext[GetChannelReplicaRequest, GetChannelReplicaResponse],
-    ) -> GetChannelReplicaResponse:
+    async def _answer_question(self, request: GetChannelReplicaRequest, context: Context) -> GetChannelReplicaResponse:
         self.questions.append(request.channel_config_id)
+        self.asked.set()
         await self.may_answer_questions.wait()
         if self.question_failure:
             await context.abort(self.question_failure, "as told")
-        return GetChannelReplicaResponse(channel=self._replicas.get(request.channel_config_id))
+        return GetChannelReplicaResponse(channel=self.replicas.get(request.channel_config_id))
 
-    async def WatchChannels(  # noqa: N802
-        self,
-        request: WatchChannelsRequest,
-        context: grpc.aio.ServicerContext[WatchChannelsRequest, WatchChannelsResponse],
-    ) -> AsyncIterator[WatchChannelsResponse]:
+    async def _watch(self, request: WatchChannelsRequest, context: Context) -> AsyncIterator[WatchChannelsResponse]:
         self.watches.append(request)
         is_known = request.directory_id == self.directory_id
         known = request.after_revision if is_known else 0
         is_first = True
         sent = 0
         while True:
-            due = sorted((r for r in self._replicas.values() if r.revision > known), key=lambda r: r.revision)
+            due = sorted((r for r in self.replicas.values() if r.revision > known), key=lambda r: r.revision)
             for start in range(0, max(len(due), 1), self.page_size):
                 if sent == self.pages_before_break:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "as told")
@@ -179,4 +169,34 @@ class FakeService(MessageIngestServicer, ChannelDirectoryServicer):
                 is_first = False
                 sent += 1
             async with self.changed:
-                await self.changed.wait_for(lambda: self.is_pushing and self.revision > known)
+                while self.revision <= known:
+                    await self.changed.wait()
+
+    def _handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        return (
+            grpc.method_handlers_generic_handler(
+                "aicc.mo.v1.MessageIngest",
+                {
+                    "IngestBatch": grpc.unary_unary_rpc_method_handler(
+                        self._ingest,
+                        request_deserializer=IngestBatchRequest.FromString,
+                        response_serializer=IngestBatchResponse.SerializeToString,
+                    )
+                },
+            ),
+            grpc.method_handlers_generic_handler(
+                "aicc.mo.v1.ChannelDirectory",
+                {
+                    "GetChannelReplica": grpc.unary_unary_rpc_method_handler(
+                        self._answer_question,
+                        request_deserializer=GetChannelReplicaRequest.FromString,
+                        response_serializer=GetChannelReplicaResponse.SerializeToString,
+                    ),
+                    "WatchChannels": grpc.unary_stream_rpc_method_handler(
+                        self._watch,
+                        request_deserializer=WatchChannelsRequest.FromString,
+                        response_serializer=WatchChannelsResponse.SerializeToString,
+                    ),
+                },
+            ),
+        )

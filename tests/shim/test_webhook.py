@@ -6,8 +6,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.json_format import MessageToDict
-
 from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED, CHANNEL_STATE_PAUSED
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_DUPLICATE,
@@ -17,6 +15,8 @@ from aicc.mo.v1.message_ingest_pb2 import (
     IngestResult,
 )
 from aicc.mo.v1.message_pb2 import FieldViolation
+from google.protobuf.json_format import MessageToDict
+
 from shim.request_head import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from shim.translation.twilio import to_form
 from tests.shim.caller import FORM, PATH, Caller, Response, basic, encode_request
@@ -246,9 +246,7 @@ async def test_a_message_reaches_the_service_with_its_channel_and_time(shim: Run
     }
 
 
-@pytest.mark.parametrize(
-    ("outcome", "name"), [(INGEST_OUTCOME_DUPLICATE, "duplicate"), (INGEST_OUTCOME_HELD, "held")]
-)
+@pytest.mark.parametrize(("outcome", "name"), [(INGEST_OUTCOME_DUPLICATE, "duplicate"), (INGEST_OUTCOME_HELD, "held")])
 async def test_what_is_stored_in_another_way_is_answered_alike(
     shim: RunningShim, outcome: IngestOutcome.ValueType, name: str
 ) -> None:
@@ -353,7 +351,7 @@ async def test_a_batch_that_is_refused_as_such_is_our_fault(shim: RunningShim, n
 
 
 @pytest.mark.parametrize(
-    "results", [[IngestResult()] * 2, [IngestResult(outcome=99)]], ids=["too many", "an unknown outcome"]
+    "results", [[IngestResult()] * 2, [IngestResult.FromString(b"\x08\x63")]], ids=["too many", "an unknown outcome"]
 )
 async def test_results_that_make_no_sense_are_our_fault(shim: RunningShim, results: list[IngestResult]) -> None:
     shim.service.results = results

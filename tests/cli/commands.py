@@ -1,0 +1,108 @@
+"""`mo` as the tests call it: as a process before a service, or in this process where it needs none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest, IngestBatchResponse, IngestOutcome
+from aicc.mo.v1.message_pb2 import MessageType, MoMessage
+
+from shim.cli.__main__ import run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one command printed, and how it ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The JSON objects on stdout."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The only JSON object on stdout."""
+        (found,) = self.objects
+        return found
+
+
+@dataclass(frozen=True)
+class Mo:
+    """Calls `mo` against one service."""
+
+    service: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MO_")}
+        return kept | {"MO_SERVICE": self.service}
+
+    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Result:
+        """Run a command that is to end with `code`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "shim.cli", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=self.env,
+        )
+        assert done.returncode == code, f"mo {' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that the test ends."""
+        command = [sys.executable, "-m", "shim.cli", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env)
+
+    def create_channel(self, channel_config_id: str, *options: str) -> None:
+        self("channel", "create", channel_config_id, "--user", "twilio", "--generate-password", *options)
+
+    def ingest(self, channel: str, *sids: str, sender: str = "whatsapp:+447700900123", body: str = "Hello") -> None:
+        """Have the service store a text message for each MessageSid."""
+        messages = [
+            MoMessage(
+                channel_config_id=channel,
+                message_sid=sid,
+                sender=sender,
+                receiver="whatsapp:+14155238886",
+                message_type=MessageType.MESSAGE_TYPE_TEXT,
+                message_type_name="text",
+                body=body,
+            )
+            for sid in sids
+        ]
+        with grpc.insecure_channel(self.service) as connection:
+            call = connection.unary_unary(
+                "/aicc.mo.v1.MessageIngest/IngestBatch",
+                request_serializer=IngestBatchRequest.SerializeToString,
+                response_deserializer=IngestBatchResponse.FromString,
+            )
+            response = call(IngestBatchRequest(messages=messages), timeout=10)
+        stored = {IngestOutcome.INGEST_OUTCOME_ACCEPTED, IngestOutcome.INGEST_OUTCOME_HELD}
+        assert {result.outcome for result in response.results} <= stored
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Calls `mo` in this process: for what needs no service."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str) -> Result:
+        code = run(arguments)
+        printed = self.capture.readouterr()
+        return Result(code, printed.out, printed.err)

@@ -1,0 +1,166 @@
+"""Batches without a timer: order, bounds and failures."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from shim.batching import Batcher, BatchLimits, Failure
+from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
+from shim.metrics import BatchingMetrics
+
+
+class Service:
+    """Takes batches and gives each byte back as its result, when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[bytes] = []
+        self.outcomes: list[asyncio.Future[Sequence[int]]] = []
+
+    async def send(self, batch: bytes) -> Sequence[int]:
+        self.batches.append(batch)
+        self.outcomes.append(asyncio.get_running_loop().create_future())
+        return await self.outcomes[-1]
+
+    def answer(self, number: int) -> None:
+        self.outcomes[number].set_result(list(self.batches[number]))
+
+
+class Bench:
+    def __init__(self, **limits: Any) -> None:
+        self.service = Service()
+        self.registry = CollectorRegistry()
+        self.settled: list[tuple[bytes, int | Failure]] = []
+        self.batcher: Batcher[int] = Batcher(
+            self.service.send, limits=BatchLimits(**limits), metrics=BatchingMetrics(self.registry)
+        )
+
+    def put(self, items: bytes) -> None:
+        for octet in items:
+            item = bytes([octet])
+            self.batcher.put(item, lambda result, item=item: self.settled.append((item, result)))  # type: ignore[misc]
+
+
+async def turn() -> None:
+    """Let everything happen that is due."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_there_together_leaves_together_in_order() -> None:
+    bench = Bench()
+    bench.put(b"abc")
+    await turn()
+    assert bench.service.batches == [b"abc"]
+
+
+async def test_what_arrives_while_the_batches_are_out_is_the_next_one() -> None:
+    bench = Bench(max_in_flight=2)
+    for items in (b"a", b"b", b"c", b"de", b"f"):
+        bench.put(items)
+        await turn()
+    assert bench.service.batches == [b"a", b"b"]
+    bench.service.answer(0)
+    await turn()
+    assert bench.service.batches == [b"a", b"b", b"cdef"]
+
+
+async def test_each_item_gets_its_own_result() -> None:
+    bench = Bench(max_in_flight=2)
+    bench.put(b"ab")
+    await turn()
+    bench.put(b"cd")
+    await turn()
+    bench.service.answer(1)
+    bench.service.answer(0)
+    await bench.batcher.drain()
+    assert sorted(bench.settled) == [(bytes([octet]), octet) for octet in b"abcd"]
+
+
+async def test_a_batch_has_a_bound_in_messages() -> None:
+    bench = Bench(max_in_flight=3, max_messages=2)
+    bench.put(b"abcde")
+    await turn()
+    assert bench.service.batches == [b"ab", b"cd", b"e"]
+
+
+async def test_a_batch_has_a_bound_in_bytes_but_a_large_message_travels_alone() -> None:
+    bench = Bench(max_in_flight=4, max_bytes=3)
+    for item in (b"aa", b"bb", b"cccc", b"d", b"ee"):
+        bench.batcher.put(item, lambda _: None)
+    await turn()
+    assert bench.service.batches == [b"aa", b"bb", b"cccc", b"dee"]
+
+
+@pytest.mark.parametrize("limits", [{"max_waiting_messages": 3}, {"max_waiting_bytes": 3}])
+async def test_past_its_bounds_it_takes_nothing_more_and_recovers(limits: dict[str, int]) -> None:
+    bench = Bench(max_in_flight=1, **limits)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"bcd")
+    with pytest.raises(OverloadError):
+        bench.put(b"e")
+    bench.service.answer(0)
+    await turn()
+    bench.put(b"f")
+    assert bench.service.batches == [b"a", b"bcd"]
+
+
+@pytest.mark.parametrize("failure", [ServiceUnavailableError("away"), ServiceFaultError("odd")])
+async def test_a_failed_batch_fails_all_its_items_and_no_other(failure: Failure) -> None:
+    bench = Bench(max_in_flight=1)
+    bench.put(b"ab")
+    await turn()
+    bench.put(b"c")
+    bench.service.outcomes[0].set_exception(failure)
+    await turn()
+    assert bench.batcher.recent_failure is failure
+    bench.service.answer(1)
+    await bench.batcher.drain()
+    assert bench.settled == [(b"a", failure), (b"b", failure), (b"c", ord("c"))]
+    assert bench.batcher.recent_failure is None
+
+
+async def test_too_few_results_are_a_fault() -> None:
+    bench = Bench()
+    bench.put(b"ab")
+    await turn()
+    bench.service.outcomes[0].set_result([1])
+    await bench.batcher.drain()
+    assert [type(result) for _, result in bench.settled] == [ServiceFaultError] * 2
+
+
+async def test_what_waited_too_long_is_failed_instead_of_sent() -> None:
+    bench = Bench(max_in_flight=1, max_wait_seconds=-1)
+    bench.put(b"ab")
+    await bench.batcher.drain()
+    assert bench.service.batches == []
+    assert [type(result) for _, result in bench.settled] == [ServiceUnavailableError] * 2
+
+
+async def test_settling_may_put_the_next_item() -> None:
+    bench = Bench(max_in_flight=1)
+    bench.batcher.put(b"a", lambda _: bench.put(b"b"))
+    await turn()
+    bench.service.answer(0)
+    await turn()
+    assert bench.service.batches == [b"a", b"b"]
+
+
+async def test_what_it_does_is_counted() -> None:
+    bench = Bench(max_in_flight=1)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"bcd")
+    assert bench.registry.get_sample_value("mo_batches_in_flight") == 1
+    assert bench.registry.get_sample_value("mo_batch_waiting_messages") == 3
+    assert bench.registry.get_sample_value("mo_batch_waiting_bytes") == 3
+    bench.service.answer(0)
+    await turn()
+    bench.service.answer(1)
+    await bench.batcher.drain()
+    assert bench.registry.get_sample_value("mo_batches_total", {"result": "stored"}) == 2
+    assert bench.registry.get_sample_value("mo_batch_messages_sum") == 4
+    assert bench.registry.get_sample_value("mo_batch_waiting_bytes") == 0

@@ -1,0 +1,199 @@
+"""The copy of the directory: never lost, never half, as new as the service told."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED
+
+from tests.shim.caller import PATH, basic
+from tests.shim.conftest import Events, OpenShim, RunningShim
+from tests.shim.fake_service import FakeService, make_replica
+
+
+def path_of(channel_config_id: str) -> str:
+    return PATH.removesuffix("C1") + channel_config_id
+
+
+async def status_of(shim: RunningShim, channel_config_id: str) -> int:
+    """Say what a caller of a channel gets; 503 is one who was verified, and whose message can't be stored."""
+    return (await shim.post(path=path_of(channel_config_id))).status
+
+
+async def test_without_any_directory_nobody_is_told_that_he_is_wrong(
+    service: FakeService, open_shim_with: OpenShim
+) -> None:
+    await service.stop()
+    async with open_shim_with(is_ready=False) as shim:
+        assert (await shim.post()).status == 503
+        assert (await shim.post(authorization=None)).status == 401
+        assert await shim.answered("unready") == 1
+        assert await shim.computations() == 0
+        status, readiness = await shim.readiness()
+        assert (status, readiness["status"], readiness["reasons"][0]["reason"]) == (503, "not_ready", "no_directory")
+        await service.start()
+        await shim.events.wait_for("directory_received")
+        assert (await shim.post()).status == 204
+        assert (await shim.readiness()) == (200, {"status": "ready", "reasons": []})
+
+
+async def test_a_shim_that_was_ever_connected_verifies_callers_without_the_service(
+    service: FakeService, open_shim_with: OpenShim
+) -> None:
+    service.add(*(make_replica(f"M{number}") for number in range(3)))
+    async with open_shim_with():
+        pass
+    await service.stop()
+    async with open_shim_with(is_ready=False) as shim:
+        assert await status_of(shim, "M2") == 503
+        assert await shim.answered("unavailable") == 1
+        assert await status_of(shim, "M3") == 401
+        assert (await shim.post(authorization=basic(password="wrong"))).status == 401
+        status, readiness = await shim.readiness()
+        assert (status, readiness["status"]) == (200, "degraded")
+        assert readiness["reasons"][0]["reason"] == "directory_not_followed"
+
+
+async def test_after_a_restart_it_goes_on_where_it_was(service: FakeService, open_shim_with: OpenShim) -> None:
+    async with open_shim_with():
+        pass
+    service.add(make_replica("C2"))
+    async with open_shim_with() as shim:
+        assert await status_of(shim, "C2") == 204
+    first, second = service.watches
+    assert (first.directory_id, first.after_revision) == ("", 0)
+    assert (second.directory_id, second.after_revision) == ("directory-1", 1)
+
+
+async def test_a_change_reaches_the_shim_within_a_second(shim: RunningShim) -> None:
+    assert await status_of(shim, "C1") == 204
+    await shim.service.put(make_replica("C1", state=CHANNEL_STATE_DISABLED))
+    async with asyncio.timeout(1):
+        while await status_of(shim, "C1") != 403:
+            pass
+
+
+async def test_a_revoked_password_is_refused_although_it_was_verified(shim: RunningShim) -> None:
+    assert await status_of(shim, "C1") == 204
+    await shim.service.put(make_replica("C1", passwords=["new"], credential_revision=2))
+    async with asyncio.timeout(1):
+        while await status_of(shim, "C1") != 401:
+            pass
+
+
+async def test_a_deleted_channel_is_gone(shim: RunningShim) -> None:
+    await shim.service.put(make_replica("C1", deleted=True, passwords=[]))
+    async with asyncio.timeout(1):
+        while await status_of(shim, "C1") != 401:
+            pass
+
+
+async def test_what_the_stream_tells_late_does_not_undo_what_was_asked(shim: RunningShim) -> None:
+    shim.service.add(make_replica("C1", passwords=["second"], credential_revision=2))
+    late = shim.service.replicas["C1"]
+    shim.service.add(make_replica("C1", passwords=["third"], credential_revision=3))
+    newest = shim.service.replicas["C1"]
+    assert (await shim.post(authorization=basic(password="third"))).status == 204
+    shim.service.replicas["C1"] = late
+    await shim.service.put(make_replica("C9"))
+    await shim.events.wait_for("directory_connected")
+    async with asyncio.timeout(1):
+        while await status_of(shim, "C9") != 204:
+            pass
+    assert shim.service.replicas["C1"].revision < newest.revision
+    assert (await shim.post(authorization=basic(password="third"))).status == 204
+
+
+async def test_a_restored_directory_replaces_the_copy(service: FakeService, open_shim_with: OpenShim) -> None:
+    service.add(make_replica("C2"), make_replica("C3"))
+    async with open_shim_with() as shim:
+        assert await status_of(shim, "C2") == 204
+        await service.stop()
+        service.restore("directory-2")
+        service.add(make_replica("C3", passwords=["new"]))
+        await service.start()
+        await shim.events.wait_for("directory_received", 2)
+        assert await status_of(shim, "C2") == 401
+        assert (await shim.post(path=path_of("C3"), authorization=basic(password="new"))).status == 204
+        assert await shim.metric("mo_replica_revision") == 1
+
+
+async def test_half_a_snapshot_does_not_lose_the_whole_one(service: FakeService, open_shim_with: OpenShim) -> None:
+    service.add(make_replica("C2"))
+    async with open_shim_with():
+        pass
+    service.restore("directory-2")
+    service.add(*(make_replica(f"N{number}") for number in range(10)))
+    service.page_size, service.pages_before_break = 3, 2
+    async with open_shim_with() as shim:
+        await shim.events.wait_for("directory_lost", 2)
+        assert await status_of(shim, "C2") == 204
+        assert await status_of(shim, "C1") == 204
+    async with open_shim_with() as shim:
+        assert await status_of(shim, "C2") == 204
+        service.pages_before_break = None
+        await shim.events.wait_for("directory_received", 2)
+        assert await status_of(shim, "C2") == 401
+        assert await status_of(shim, "N0") == 204
+
+
+async def test_a_first_snapshot_that_broke_off_begins_again(service: FakeService, open_shim_with: OpenShim) -> None:
+    service.add(*(make_replica(f"N{number}") for number in range(10)))
+    service.page_size, service.pages_before_break = 3, 2
+    async with open_shim_with(is_ready=False) as shim:
+        await shim.events.wait_for("directory_lost")
+        assert (await shim.post()).status == 503
+        service.pages_before_break = None
+        await shim.events.wait_for("directory_received")
+        assert await status_of(shim, "N9") == 204
+
+
+async def test_a_stream_that_changes_directory_without_a_reset_is_not_believed(
+    shim: RunningShim, service: FakeService
+) -> None:
+    service.directory_id = "directory-2"
+    await service.put(make_replica("C2"))
+    await shim.events.wait_for("directory_received", 2)
+    assert await status_of(shim, "C1") == 204
+    assert await status_of(shim, "C2") == 204
+
+
+async def test_a_silent_stream_is_reopened(
+    service: FakeService, open_shim_with: OpenShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.link.SILENCE_SECONDS", 0.2)
+    async with open_shim_with() as shim:
+        await shim.events.wait_for("directory_connected", 3)
+    assert len(service.watches) >= 3
+
+
+async def test_more_channels_than_memory_holds_are_served_from_disk(
+    service: FakeService, open_shim_with: OpenShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.replica._MAX_CHANNELS_IN_MEMORY", 2)
+    service.add(*(make_replica(f"M{number}") for number in range(5)))
+    async with open_shim_with() as shim:
+        for _ in range(2):
+            assert [await status_of(shim, f"M{number}") for number in range(5)] == [204] * 5
+
+
+async def test_a_file_that_cannot_be_read_is_put_aside(
+    service: FakeService, open_shim_with: OpenShim, events: Events, tmp_path: Path
+) -> None:
+    async with open_shim_with():
+        pass
+    file = tmp_path / "shim" / "replica.db"
+    file.write_bytes(b"no database" * 1_000)
+    async with open_shim_with() as shim:
+        assert await status_of(shim, "C1") == 204
+    assert events.count("replica_unreadable") == 1
+    assert file.with_suffix(".unreadable").read_bytes().startswith(b"no database")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+async def test_only_its_owner_may_read_it(shim: RunningShim, tmp_path: Path) -> None:
+    folder = tmp_path / "shim"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
