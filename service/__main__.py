@@ -96,7 +96,9 @@ def _listen(server: object, address: str) -> str:
     except RuntimeError:
         port = 0
     if not port:
-        raise CannotStart(f"can't listen on {address}: is another process there? Give another one with --listen")
+        raise CannotStart(
+            f"can't listen on {address}: it is in use, or no address of this machine; give another one with --listen"
+        )
     return f"{host}:{port}"
 
 

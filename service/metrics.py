@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # when a counter began is of no use to anybody
 
 RPC_SECONDS = Histogram(
     "mo_service_rpc_seconds",

@@ -45,7 +45,9 @@ class Mo:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("MO_")}
+        # A developer's PYTHONUNBUFFERED would hide that something is not flushed.
+        dropped = ("MO_", "PYTHONUNBUFFERED")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return kept | {"MO_SERVICE": self.service}
 
     def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Result:

@@ -27,7 +27,8 @@ class Demo:
     """A running launcher; its output is read line by line."""
 
     def __init__(self, directory: Path, env: dict[str, str] = ANY_PORTS, *arguments: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("MO_")}
+        dropped = ("MO_", "PYTHONUNBUFFERED")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "shim.demo", *arguments],
             cwd=directory,
