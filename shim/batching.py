@@ -153,7 +153,7 @@ class Batcher(Generic[Result]):
         self._metrics.observe(len(batch), self._loop.time() - started_at, failure=self._last_failure)
 
     def _fail(self, batch: list[_Waiting[Result]], failure: Failure) -> None:
-        if isinstance(failure, ServiceFaultError) or self._last_failure is None:
+        if str(failure) != str(self._last_failure):
             # Once for each time that the service goes away, not for each batch meanwhile.
             _log.error("batch_failed", extra={"reason": str(failure), "messages": len(batch)})
         self._last_failure = failure

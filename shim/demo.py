@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 from shim.demo_children import Child, DemoError, LogFile
@@ -88,6 +90,7 @@ async def _run(var_dir: Path, children: list[Child]) -> None:
         from shim.cli.demo_channel import prepare_channel
 
         remark = await prepare_channel(_reachable(service.listen), CHANNEL, USER, var_dir / "demo-password")
+        await _wait_until_ready(shim)
         _say(_usage(var_dir, service, shim, remark))
         for child in children:
             child.is_echoing = True
@@ -116,6 +119,28 @@ async def _start(
     if child.ended.done():
         raise DemoError(child.last_words())
     raise DemoError(f"the {module} did not listen within {_START_SECONDS:g} s; see {var_dir / module}.log")
+
+
+async def _wait_until_ready(shim: Child) -> None:
+    """Return when the shim takes messages: it listens before it knows the channels."""
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while await asyncio.to_thread(_readiness, _reachable(shim.admin_listen)) != HTTPStatus.OK:
+                await asyncio.wait({shim.ended}, timeout=0.05)
+                if shim.ended.done():
+                    raise DemoError(shim.last_words())
+    except TimeoutError as error:
+        raise DemoError(f"the shim was not ready within {_START_SECONDS:g} s; its log tells why") from error
+
+
+def _readiness(address: str) -> int:
+    """Return the status of /readyz; 0 when there was no answer."""
+    try:
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=2)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
 
 
 def _service_flags(var_dir: Path) -> dict[str, str]:

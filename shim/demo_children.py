@@ -52,6 +52,7 @@ class Child:
     ) -> None:
         self.name = name
         self.listen = ""
+        self.admin_listen = ""
         self.is_echoing = False
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.create_task(self._follow(log))
@@ -120,7 +121,7 @@ class Child:
                 self._plain = [*self._plain[-9:], line]
             text = line
         elif event.get("event") == "listening" and not self.listening.done():
-            self.listen = str(event.get("listen"))
+            self.listen, self.admin_listen = str(event.get("listen")), str(event.get("admin_listen"))
             self.listening.set_result(None)
             return
         else:

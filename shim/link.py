@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 import grpc.aio
@@ -78,7 +78,7 @@ class Link:
             raise _translate(error) from None
         return response.results
 
-    async def watch(self, directory_id: str, after_revision: int) -> AsyncIterator[WatchChannelsResponse]:
+    async def watch(self, directory_id: str, after_revision: int) -> AsyncGenerator[WatchChannelsResponse, None]:
         """Follow the directory from that revision on, until the stream breaks or falls silent.
 
         It always ends with `ServiceUnavailableError` or `ServiceFaultError`.

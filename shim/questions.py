@@ -13,7 +13,7 @@ from shim.link import Link
 from shim.metrics import ReplicaMetrics
 from shim.replica import Replica
 
-_SECONDS_BETWEEN = 1.0
+_SECONDS_BETWEEN = 1.0  # longer than an answer may take, so one question at a time too
 _MAX_REMEMBERED = 10_000
 
 
@@ -40,7 +40,7 @@ class Questions:
         was asked less than a second ago.
         """
         question = self._questions.get(channel_config_id)
-        if question is None or (question.answer.done() and self._clock() - question.asked_at >= _SECONDS_BETWEEN):
+        if question is None or self._clock() - question.asked_at >= _SECONDS_BETWEEN:
             if not self._replica.is_connected:
                 self._metrics.not_asked.inc()
                 return

@@ -10,6 +10,7 @@ import math
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import NoReturn
 
 from aicc.mo.v1.channel_directory_pb2 import (
@@ -93,9 +94,10 @@ class Replica:
                 self._is_taking_snapshot = start is _NOWHERE
                 self._store.begin_snapshot()
                 await self._purge()
-                async for response in self._link.watch(*start):
-                    failures = 0
-                    await self._receive(response)
+                async with aclosing(self._link.watch(*start)) as responses:
+                    async for response in responses:
+                        failures = 0
+                        await self._receive(response)
             except (ServiceUnavailableError, StorageError) as error:
                 self._lose(error)
                 start = self._store.position or _NOWHERE

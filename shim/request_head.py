@@ -29,7 +29,7 @@ class WebhookHead:
 
 
 def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]]) -> WebhookHead | Answer:
-    """Read a head, or find the first reason to refuse it; what depends on the body's size comes in between.
+    """Read a head, or find the first reason to refuse it, next to its size: see `check_size`.
 
     `get_headers` returns all values of a header.
     """
@@ -46,11 +46,11 @@ def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]
     return WebhookHead(match[1], match[2], credentials)
 
 
-def find_size_refusal(refusal: Answer | None, size: int) -> Answer | None:
-    """Return what a request with a body of that size is refused with, given what its head is refused with."""
-    if size > MAX_BODY_BYTES and (refusal is None or refusal is answers.CHALLENGE):
+def check_size(head: WebhookHead | Answer, size: int) -> WebhookHead | Answer:
+    """Return what was read of the head, or the refusal for a body of that size if it comes first."""
+    if size > MAX_BODY_BYTES and (head is answers.CHALLENGE or isinstance(head, WebhookHead)):
         return answers.TOO_LARGE
-    return refusal
+    return head
 
 
 def _is_form(content_types: Sequence[str]) -> bool:

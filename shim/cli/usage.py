@@ -57,7 +57,10 @@ class _Collecting(click.Parameter):
         try:
             return super().handle_parse_result(ctx, opts, args)
         except click.UsageError as error:
-            _faults(ctx).append(_describe(error, ctx))
+            text = error.format_message()
+            if self.name not in opts and self.resolve_envvar_value(ctx) is not None:
+                text += f" It comes from the variable {ctx.auto_envvar_prefix}_{str(self.name).upper()}."
+            _faults(ctx).append(text)
             if self.expose_value and self.name:
                 ctx.params.setdefault(self.name, None)
             return None, args
@@ -239,12 +242,3 @@ def _without_unknown(command: click.Command, ctx: click.Context, args: Sequence[
 
 def _place(args: Sequence[str], name: str) -> int | None:
     return next((i for i, arg in enumerate(args) if arg == name or arg.startswith(f"{name}=")), None)
-
-
-def _describe(error: click.UsageError, ctx: click.Context) -> str:
-    text = error.format_message()
-    param = getattr(error, "param", None)
-    source = ctx.get_parameter_source(param.name) if param and param.name else None
-    if param is None or source is not click.core.ParameterSource.ENVIRONMENT:
-        return text
-    return f"{text} It comes from the variable {ctx.auto_envvar_prefix}_{param.name.upper()}."

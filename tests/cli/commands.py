@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -51,22 +54,20 @@ class Mo:
         return kept | {"MO_SERVICE": self.service}
 
     def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Result:
-        """Run a command that is to end with `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "shim.cli", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env=self.env,
-        )
-        assert done.returncode == code, f"mo {' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
-        assert "Traceback" not in done.stderr
-        return Result(done.returncode, done.stdout, done.stderr)
+        """Run a command in this process, which is fast; it is to end with `code`."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, self.env, clear=True),
+            patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            ended_with = run(arguments)
+        assert ended_with == code, f"mo {' '.join(arguments)} ended with {ended_with}: {stderr.getvalue()}"
+        return Result(ended_with, stdout.getvalue(), stderr.getvalue())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command that the test ends."""
+        """Start a command as a process, which the test ends."""
         command = [sys.executable, "-m", "shim.cli", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env)
 

@@ -42,7 +42,7 @@ class Demo:
     def wait_until_ready(self) -> None:
         """Read up to the last line of the greeting."""
         assert self.process.stdout is not None
-        watchdog = threading.Timer(START_SECONDS, self.process.kill)
+        watchdog = threading.Timer(START_SECONDS, self.process.terminate)
         watchdog.start()
         try:
             while not self.lines or "Ctrl-C" not in self.lines[-1]:

@@ -48,6 +48,7 @@ def send(mo: Mo, service: Process, tmp_path_factory: pytest.TempPathFactory) -> 
     options = ("--user", "twilio", "--generate-password", "--destination", "sent", "--json")
     password = mo("channel", "create", "sent", *options).object["generated_password"]
     with running_shim(tmp_path_factory.mktemp("shim"), service=service.listen) as shim:
+        shim.wait_for_event("directory_received")
         yield Sender(mo, shim.listen, password)
 
 

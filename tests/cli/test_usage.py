@@ -45,15 +45,15 @@ def test_every_fault_of_a_command_line_is_named_at_once(command_line: CommandLin
     shown = command_line("--bogus", "channel", "create", "--usr=x", "--timeout", "soon", "--pause", "--disable")
     assert shown.code == 2
     assert shown.stdout == ""
-    for part in ("'--bogus'", "'--usr'", "'ID'", "'--user'", "'soon'", "--password-stdin or", "--pause and --disable"):
+    for part in ("--bogus", "--usr", "'ID'", "'--user'", "'soon'", "--password-stdin or", "--pause and --disable"):
         assert part in shown.stderr
 
 
 def test_an_unknown_command_is_named_together_with_an_unknown_flag(command_line: CommandLine) -> None:
     shown = command_line("--bogus", "chanel")
     assert shown.code == 2
-    assert "'--bogus'" in shown.stderr
-    assert "'chanel'" in shown.stderr
+    assert "--bogus" in shown.stderr
+    assert "chanel" in shown.stderr
 
 
 def test_bad_variables_are_named_all_at_once_by_their_names(
@@ -72,6 +72,7 @@ def test_a_password_on_the_command_line_is_refused_with_the_reason_and_not_repea
     for arguments in (["--password", SECRET], [f"--password={SECRET}"]):
         shown = command_line("channel", "create", "C1", "--user", "u", *arguments)
         assert shown.code == 2
+        assert "could read it" in shown.stderr
         assert "--password-stdin" in shown.stderr
         assert SECRET not in shown.stderr
 
@@ -136,6 +137,13 @@ def test_a_fault_of_mo_itself_is_one_line_without_values() -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "ValueError" in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_a_full_disk_is_one_line() -> None:
+    command = f"exec {sys.executable} -m shim.cli --help >/dev/full"
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_closed_standard_output_is_refused_before_anything_is_done() -> None:

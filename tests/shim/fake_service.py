@@ -147,7 +147,7 @@ class FakeService:
 
     async def _watch(self, request: WatchChannelsRequest, context: Context) -> AsyncIterator[WatchChannelsResponse]:
         self.watches.append(request)
-        is_known = request.directory_id == self.directory_id
+        is_known = request.directory_id == self.directory_id and request.after_revision <= self.revision
         known = request.after_revision if is_known else 0
         is_first = True
         sent = 0

@@ -14,8 +14,8 @@ from shim.credentials import Credentials, parse_basic
 from shim.errors import OverloadError
 from shim.metrics import VerificationMetrics
 from tests.shim.caller import PATH, Caller, basic
-from tests.shim.conftest import OpenShim, RunningShim
 from tests.shim.fake_service import PASSWORD, USER, hash_password, make_replica
+from tests.shim.running import OpenShim, RunningShim
 
 NOW = 1_000.0
 CHANNEL = Channel(

@@ -8,7 +8,7 @@ import pytest
 from shim.health import Health, Readiness, Reason
 from shim.logs import JsonFormatter
 from tests.shim.caller import basic, post
-from tests.shim.conftest import RunningShim
+from tests.shim.running import RunningShim
 
 
 async def test_the_probes_answer_without_a_sign_in(shim: RunningShim) -> None:

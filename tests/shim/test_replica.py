@@ -9,8 +9,8 @@ import pytest
 from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED
 
 from tests.shim.caller import PATH, basic
-from tests.shim.conftest import Events, OpenShim, RunningShim
 from tests.shim.fake_service import FakeService, make_replica
+from tests.shim.running import Events, OpenShim, RunningShim
 
 
 def path_of(channel_config_id: str) -> str:
@@ -84,7 +84,7 @@ async def test_a_revoked_password_is_refused_although_it_was_verified(shim: Runn
 
 
 async def test_a_deleted_channel_is_gone(shim: RunningShim) -> None:
-    await shim.service.put(make_replica("C1", deleted=True, passwords=[]))
+    await shim.service.put(make_replica("C1", deleted=True))
     async with asyncio.timeout(1):
         while await status_of(shim, "C1") != 401:
             pass
@@ -118,6 +118,33 @@ async def test_a_restored_directory_replaces_the_copy(service: FakeService, open
         assert await status_of(shim, "C2") == 401
         assert (await shim.post(path=path_of("C3"), authorization=basic(password="new"))).status == 204
         assert await shim.metric("mo_replica_revision") == 1
+
+
+async def test_a_directory_that_went_back_in_time_replaces_the_copy(
+    service: FakeService, open_shim_with: OpenShim
+) -> None:
+    service.add(make_replica("C2"), make_replica("C3"))
+    async with open_shim_with():
+        pass
+    service.restore("directory-1")
+    service.add(make_replica("C1"))
+    async with open_shim_with() as shim:
+        assert await status_of(shim, "C1") == 204
+        assert await status_of(shim, "C2") == 401
+
+
+async def test_what_is_left_of_half_a_snapshot_is_not_in_the_next_one(
+    service: FakeService, open_shim_with: OpenShim
+) -> None:
+    service.add(*(make_replica(f"N{number}") for number in range(10)))
+    service.page_size, service.pages_before_break = 3, 2
+    async with open_shim_with() as shim:
+        await shim.events.wait_for("directory_lost")
+        del service.replicas["N0"]
+        service.pages_before_break = None
+        await shim.events.wait_for("directory_received")
+        assert await status_of(shim, "N9") == 204
+        assert await status_of(shim, "N0") == 401
 
 
 async def test_half_a_snapshot_does_not_lose_the_whole_one(service: FakeService, open_shim_with: OpenShim) -> None:

@@ -20,8 +20,8 @@ from google.protobuf.json_format import MessageToDict
 from shim.request_head import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from shim.translation.twilio import to_form
 from tests.shim.caller import FORM, PATH, Caller, Response, basic, encode_request
-from tests.shim.conftest import OpenShim, RunningShim
 from tests.shim.fake_service import make_replica
+from tests.shim.running import OpenShim, RunningShim
 
 FIXTURES = json.loads((Path(__file__).parent.parent / "fixtures" / "twilio-payloads.json").read_text())
 TOO_LARGE = b"Body=" + b"x" * MAX_BODY_BYTES
