@@ -107,7 +107,7 @@ class Writer:
             while len(group) < MOST_IN_A_TRANSACTION and not self._queue.empty():
                 group.append(self._queue.get())
             is_open = None not in group
-            wanted = [operation for operation in group if operation is not None and not operation.result.cancelled()]
+            wanted = [operation for operation in group if operation is not None]
             if wanted:
                 self._settle(self._run_group(wanted))
         self._refuse_the_rest()
@@ -170,6 +170,8 @@ class CommitFailed(Exception):
 
 
 def _attempt(operation: Operation[Any], transaction: Transaction) -> Outcome:
+    if operation.result.cancelled():
+        return Outcome(operation, None, None)
     try:
         return Outcome(operation, operation.run(transaction), None)
     except GatewayError as error:
