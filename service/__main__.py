@@ -7,16 +7,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from service.admin import AdminServer
 from service.directory import ChannelDirectory
-from service.errors import StoreRefused, StoreUnavailable
+from service.errors import StoreRefused
 from service.feed import MessageFeed
-from service.ingest import MessageIngest
 from service.logs import configure_logs
+from service.readiness import Readiness
 from service.routed_channels import RoutedChannels
 from service.rpc.server import Health, build_server
 from service.settings import Settings, build_command
@@ -32,13 +32,12 @@ class CannotStart(Exception):
     """The process can't run as it was asked to; the message says what to do."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RunningService:
     """A service that answers. `listen` and `admin_listen` are "host:port", with the real ports."""
 
     listen: str
     admin_listen: str
-    is_draining: bool = False
 
 
 class _Listener:
@@ -73,18 +72,21 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         stack.push_async_callback(_cancel, following)
         health = Health()
         directory = ChannelDirectory(store, channels, changed, microseconds_now)
-        server = build_server(MessageIngest(store, channels), directory, feed, store, health)
-        running = RunningService(_listen(server, settings.listen), settings.admin_listen)
+        server = build_server(
+            channels=channels, directory=directory, feed=feed, store=store, health=health, clock=microseconds_now
+        )
+        readiness = Readiness(store, health.set_serving)
+        listen = _listen(server, settings.listen)
         await server.start()
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        running.admin_listen = await _open_admin(stack, settings.admin_listen, store, running)
-        await health.set_serving(True)
-        log.info("listening", extra={"listen": running.listen, "admin_listen": running.admin_listen})
+        admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
+        watching = asyncio.create_task(readiness.watch())
+        stack.push_async_callback(_cancel, watching)
+        log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})
         try:
-            yield running
+            yield RunningService(listen, admin_listen)
         finally:
-            running.is_draining = True
-            await health.set_serving(False)
+            await readiness.drain()
             changed.close()
             feed.close()
 
@@ -102,19 +104,10 @@ def _listen(server: object, address: str) -> str:
     return f"{host}:{port}"
 
 
-async def _open_admin(stack: AsyncExitStack, address: str, store: SqliteStore, running: RunningService) -> str:
-    async def find_reasons() -> Sequence[str]:
-        if running.is_draining:
-            return ["draining"]
-        try:
-            await store.check_alive()
-        except StoreUnavailable as error:
-            return [str(error)]
-        return ()
-
+async def _open_admin(stack: AsyncExitStack, address: str, readiness: Readiness) -> str:
     host, _, port = address.rpartition(":")
     try:
-        admin = AdminServer(host.strip("[]"), int(port), find_reasons)
+        admin = AdminServer(host.strip("[]"), int(port), readiness.find_reasons)
     except OSError as error:
         raise CannotStart(
             f"can't listen on {address}: {os.strerror(error.errno or 0)}; give another one with --admin-listen"

@@ -53,6 +53,10 @@ def check_channel_id(value: str) -> Iterator[Violation]:
 
 
 def check_destination(value: str, field: str = "destination") -> Iterator[Violation]:
+    yield from check_name(field, value)
+
+
+def check_name(field: str, value: str) -> Iterator[Violation]:
     if not NAME.fullmatch(value):
         yield Violation(field, "must be 1 to 128 of A-Z a-z 0-9 . _ -")
 

@@ -19,6 +19,8 @@ INGESTED = Counter("mo_service_ingested_messages", "Messages taken in, by what b
 BATCH_MESSAGES = Histogram(
     "mo_service_batch_messages", "Messages in an ingested batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 )
+CLASHES = Counter("mo_service_clashes", "Messages that came with the id of another one")
+QUARANTINED = Counter("mo_service_quarantined_requests", "Requests that were put into quarantine")
 DELIVERED = Counter("mo_service_deliveries", "Deliveries handed to consumers, redeliveries included")
 SETTLED = Counter("mo_service_settlements", "Acks, nacks and extensions, by what they did", ["status"])
 CONSUMERS = Gauge("mo_service_consumers", "Subscriptions that are open")

@@ -28,6 +28,7 @@ class HoldReason(enum.StrEnum):
     CHANNEL_PAUSED = "CHANNEL_PAUSED"
     CHANNEL_DISABLED = "CHANNEL_DISABLED"
     CHANNEL_DELETED = "CHANNEL_DELETED"
+    RECIPIENT_MISMATCH = "RECIPIENT_MISMATCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class IncomingMessage(NamedTuple):
     channel_config_id: str
     message_sid: str
     sender: str
+    receiver: str
     read_facts: Callable[[], MessageFacts]
     payload: bytes
 
@@ -133,23 +135,22 @@ class Recorded(NamedTuple):
 
 
 class AckToken(NamedTuple):
-    """Fences a settlement to one claim of one delivery. `claim` only grows within a lane."""
+    """Fences a settlement to one claim of one delivery: the claims of a lane are numbered, and never anew."""
 
     lane: int
-    position: int
     claim: int
 
     @classmethod
     def parse(cls, ack_id: str) -> Self | None:
         """Read what `str` wrote; None when it is no ack id of ours."""
         parts = ack_id.split(".")
-        if len(ack_id) > 60 or len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        if len(ack_id) > 40 or len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
             return None
         numbers = [int(part) for part in parts]
         return cls(*numbers) if max(numbers) < 2**63 else None
 
     def __str__(self) -> str:
-        return f"{self.lane}.{self.position}.{self.claim}"
+        return f"{self.lane}.{self.claim}"
 
 
 class ClaimedDelivery(NamedTuple):
@@ -217,6 +218,7 @@ class MessageState(enum.Enum):
     PENDING = "pending"
     DELIVERED = "delivered"
     HELD = "held"
+    DISCARDED = "discarded"
 
 
 class StoredMessage(NamedTuple):
@@ -227,10 +229,13 @@ class StoredMessage(NamedTuple):
     committed_at: int
     decision: Decision
     deliveries: Sequence[DeliveryStatus]
+    discarded_at: int | None = None
 
     @property
     def state(self) -> MessageState:
-        """Held, else pending until every destination has acknowledged it."""
+        """Held or discarded, else pending until every destination has acknowledged it."""
+        if self.discarded_at is not None:
+            return MessageState.DISCARDED
         if self.decision.hold_reason is not None:
             return MessageState.HELD
         if all(delivery.acknowledged_at is not None for delivery in self.deliveries):
@@ -263,3 +268,78 @@ class ChannelChanges(NamedTuple):
     channels: Sequence[Channel]
     position: DirectoryPosition
     caught_up: bool
+
+
+class MessageKey(NamedTuple):
+    """What identifies a message."""
+
+    channel_config_id: str
+    message_sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSelection:
+    """Which held messages: these, else those that channel and reason let through."""
+
+    keys: tuple[MessageKey, ...] = ()
+    channel_config_id: str | None = None
+    hold_reason: HoldReason | None = None
+
+
+class HeldMessage(NamedTuple):
+    """A held message, and what is needed to route it anew."""
+
+    sequence: int
+    channel_config_id: str
+    payload: bytes
+
+
+class Release(NamedTuple):
+    """Where a held message goes now."""
+
+    sequence: int
+    decision: Decision
+
+
+class Clash(NamedTuple):
+    """Another message that came with the id of a stored one."""
+
+    payload: bytes
+    committed_at: int
+
+
+class QuarantinedRequest(NamedTuple):
+    """A request that is no valid MO message. `payload` is all of it, serialised.
+
+    `is_accepted`: the provider was told that we have it, so it stays until an operator settles it.
+    """
+
+    entry_id: str
+    channel_config_id: str
+    is_accepted: bool
+    payload: bytes
+
+
+class QuarantinePage(NamedTuple):
+    """Quarantined requests, newest first. `next_before`: where the next page starts, None on the last."""
+
+    payloads: Sequence[bytes]
+    next_before: int | None
+
+
+class ChannelActivity(NamedTuple):
+    """What came in on a channel."""
+
+    channel_config_id: str
+    last_message_at: int | None
+    messages: int
+    recovered: int
+    clashes: int
+
+
+class Summary(NamedTuple):
+    """How the store stands."""
+
+    held: int
+    quarantined: int
+    channels: Sequence[ChannelActivity]

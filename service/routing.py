@@ -49,13 +49,24 @@ class Explanation(NamedTuple):
     mismatches: Sequence[str]
 
 
-def decide(channel: Channel, routes: Sequence[CompiledRoute], facts: MessageFacts) -> Decision:
-    """Decide by the channel's state, then its routes (the first match wins), then its destination."""
-    route = next((compiled.route for compiled in routes if compiled.matches(facts)), None)
-    route_id = route.route_id if route else ""
-    destinations = route.destinations if route else (channel.destination,) if channel.destination else ()
-    hold_reason = HOLDING_STATES.get(channel.state) or (None if destinations else HoldReason.UNROUTED)
-    return Decision(destinations, hold_reason, route_id, channel.route_revision)
+def decide(channel: Channel, routes: Sequence[CompiledRoute], facts: MessageFacts, receiver: str) -> Decision:
+    """Route a message that comes in; the channel's state or number may hold it all the same."""
+    decision = route(channel, routes, facts)
+    if channel.state is not ChannelState.ENABLED:
+        return decision._replace(hold_reason=HOLDING_STATES[channel.state])
+    if channel.number and _without_scheme(receiver) != channel.number:
+        return decision._replace(hold_reason=HoldReason.RECIPIENT_MISMATCH)
+    return decision
+
+
+def route(channel: Channel | None, routes: Sequence[CompiledRoute], facts: MessageFacts) -> Decision:
+    """Decide by the routes (the first match wins), then the channel's destination; else the message is held."""
+    match = next((compiled.route for compiled in routes if compiled.matches(facts)), None)
+    if match:
+        return Decision(match.destinations, None, match.route_id, channel.route_revision if channel else 0)
+    destinations = (channel.destination,) if channel and channel.destination else ()
+    hold_reason = None if destinations else HoldReason.UNROUTED
+    return Decision(destinations, hold_reason, "", channel.route_revision if channel else 0)
 
 
 def explain(routes: Sequence[CompiledRoute], facts: MessageFacts) -> Sequence[Explanation]:

@@ -5,34 +5,127 @@ from __future__ import annotations
 from typing import Any
 
 from aicc.mo.v1 import message_archive_pb2 as pb
+from aicc.mo.v1 import message_ingest_pb2 as ingest_pb
+from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.message_archive_pb2_grpc import MessageArchiveServicer
 
+from service import checks
 from service.errors import InvalidRequest, NotFound, Violation
-from service.models import MessageFilter
+from service.models import HeldSelection, MessageFilter, MessageKey
+from service.operations import HeldMessages
 from service.rpc import paging
-from service.rpc.convert import MESSAGE_STATES_BACK, from_timestamp, to_stored_message
-from service.store.contract import MessageStore
+from service.rpc.convert import (
+    HOLD_REASONS_BACK,
+    MESSAGE_STATES_BACK,
+    envelope_of,
+    from_timestamp,
+    to_stored_message,
+    to_timestamp,
+)
+from service.store.contract import Store
+
+MOST_AT_ONCE = 1000
 
 
 class ArchiveServicer(MessageArchiveServicer):
     """Shows what is stored; people's words only where they are asked for."""
 
-    def __init__(self, store: MessageStore) -> None:
+    def __init__(self, store: Store, held: HeldMessages) -> None:
         self._store = store
+        self._held = held
 
     async def GetMessage(self, request: pb.GetMessageRequest, _context: Any) -> pb.GetMessageResponse:
         stored = await self._store.find_message(request.channel_config_id, request.message_sid)
         if stored is None:
             raise NotFound("no such message in this channel; see: mo message list --channel ID")
-        return pb.GetMessageResponse(message=to_stored_message(stored, include_text=request.include_text))
+        response = pb.GetMessageResponse(message=to_stored_message(stored, include_text=request.include_text))
+        for payload, committed_at in await self._store.find_clashes(stored.sequence):
+            message = message_pb.MoMessage.FromString(payload)
+            response.message.clashes.add(
+                message=message if request.include_text else envelope_of(message),
+                commit_time=to_timestamp(committed_at),
+            )
+        return response
 
     async def ListMessages(self, request: pb.ListMessagesRequest, _context: Any) -> pb.ListMessagesResponse:
         limit = paging.page_size(request.page_size)
-        page = await self._store.list_messages(_filter_of(request), before=_before(request.page_token), limit=limit)
+        page = await self._store.list_messages(_filter_of(request), before=_position(request.page_token), limit=limit)
         return pb.ListMessagesResponse(
             messages=[to_stored_message(stored, include_text=request.include_text) for stored in page.messages],
-            next_page_token="" if page.next_before is None else paging.write_token(str(page.next_before)),
+            next_page_token=_token(page.next_before),
         )
+
+    async def ReleaseHeld(self, request: pb.ReleaseHeldRequest, _context: Any) -> pb.ReleaseHeldResponse:
+        if request.destination:
+            checks.refuse(checks.check_destination(request.destination))
+        outcome = await self._held.release(
+            _selection_of(request.selection),
+            destination=request.destination,
+            after=_position(request.page_token) or 0,
+        )
+        return pb.ReleaseHeldResponse(
+            released=outcome.settled, still_held=outcome.still_held, next_page_token=_token(outcome.next_after)
+        )
+
+    async def DiscardHeld(self, request: pb.DiscardHeldRequest, _context: Any) -> pb.DiscardHeldResponse:
+        outcome = await self._held.discard(_selection_of(request.selection), after=_position(request.page_token) or 0)
+        return pb.DiscardHeldResponse(discarded=outcome.settled, next_page_token=_token(outcome.next_after))
+
+    async def ListQuarantined(self, request: pb.ListQuarantinedRequest, _context: Any) -> pb.ListQuarantinedResponse:
+        page = await self._store.list_quarantined(
+            request.channel_config_id or None,
+            before=_position(request.page_token),
+            limit=paging.page_size(request.page_size),
+        )
+        return pb.ListQuarantinedResponse(
+            requests=[_to_quarantined(payload, request.include_text) for payload in page.payloads],
+            next_page_token=_token(page.next_before),
+        )
+
+    async def GetQuarantined(self, request: pb.GetQuarantinedRequest, _context: Any) -> pb.GetQuarantinedResponse:
+        payload = await self._store.find_quarantined(request.entry_id)
+        if payload is None:
+            raise NotFound("no such request in quarantine, or it is settled; see: mo quarantine list")
+        return pb.GetQuarantinedResponse(request=_to_quarantined(payload, request.include_text))
+
+    async def DiscardQuarantined(
+        self, request: pb.DiscardQuarantinedRequest, _context: Any
+    ) -> pb.DiscardQuarantinedResponse:
+        if not 1 <= len(request.entry_ids) <= MOST_AT_ONCE:
+            raise InvalidRequest([Violation("entry_ids", f"must be 1 to {MOST_AT_ONCE}")])
+        discarded = await self._store.discard_quarantined(request.entry_ids)
+        return pb.DiscardQuarantinedResponse(discarded=discarded)
+
+    async def GetSummary(self, _request: pb.GetSummaryRequest, _context: Any) -> pb.GetSummaryResponse:
+        summary = await self._store.load_summary(most_channels=MOST_AT_ONCE)
+        response = pb.GetSummaryResponse(held=summary.held, quarantined=summary.quarantined)
+        for name, last_message_at, messages, recovered, clashes in summary.channels:
+            activity = response.channels.add(
+                channel_config_id=name, messages=messages, recovered=recovered, clashes=clashes
+            )
+            if last_message_at is not None:
+                activity.last_message_time.CopyFrom(to_timestamp(last_message_at))
+        return response
+
+
+def _selection_of(selection: pb.HeldSelection) -> HeldSelection:
+    if len(selection.keys) > MOST_AT_ONCE:
+        raise InvalidRequest([Violation("selection.keys", f"must be at most {MOST_AT_ONCE}")])
+    if not (selection.keys or selection.channel_config_id or selection.hold_reason or selection.is_everything):
+        raise InvalidRequest([Violation("selection", "must name messages, a channel, a reason, or is_everything")])
+    return HeldSelection(
+        tuple(MessageKey(key.channel_config_id, key.message_sid) for key in selection.keys),
+        selection.channel_config_id or None,
+        HOLD_REASONS_BACK.get(selection.hold_reason),
+    )
+
+
+def _to_quarantined(payload: bytes, include_text: bool) -> ingest_pb.QuarantinedRequest:
+    request = ingest_pb.QuarantinedRequest.FromString(payload)
+    if not include_text:
+        request.ClearField("body")
+        request.ClearField("headers")
+    return request
 
 
 def _filter_of(request: pb.ListMessagesRequest) -> MessageFilter:
@@ -48,7 +141,11 @@ def _filter_of(request: pb.ListMessagesRequest) -> MessageFilter:
     )
 
 
-def _before(page_token: str) -> int | None:
+def _token(position: int | None) -> str:
+    return "" if position is None else paging.write_token(str(position))
+
+
+def _position(page_token: str) -> int | None:
     position = paging.read_token(page_token)
     if not position:
         return None

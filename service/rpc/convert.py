@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
 
 from aicc.mo.v1 import channel_directory_pb2 as directory_pb
 from aicc.mo.v1 import message_archive_pb2 as archive_pb
@@ -38,12 +39,15 @@ HOLD_REASONS = {
     HoldReason.CHANNEL_PAUSED: message_pb.HOLD_REASON_CHANNEL_PAUSED,
     HoldReason.CHANNEL_DISABLED: message_pb.HOLD_REASON_CHANNEL_DISABLED,
     HoldReason.CHANNEL_DELETED: message_pb.HOLD_REASON_CHANNEL_DELETED,
+    HoldReason.RECIPIENT_MISMATCH: message_pb.HOLD_REASON_RECIPIENT_MISMATCH,
 }
+HOLD_REASONS_BACK = {value: reason for reason, value in HOLD_REASONS.items()}
 
 MESSAGE_STATES = {
     MessageState.PENDING: archive_pb.MESSAGE_STATE_PENDING,
     MessageState.DELIVERED: archive_pb.MESSAGE_STATE_DELIVERED,
     MessageState.HELD: archive_pb.MESSAGE_STATE_HELD,
+    MessageState.DISCARDED: archive_pb.MESSAGE_STATE_DISCARDED,
 }
 MESSAGE_STATES_BACK = {value: state for state, value in MESSAGE_STATES.items()}
 
@@ -197,10 +201,29 @@ def facts_of(message: message_pb.MoMessage) -> MessageFacts:
     )
 
 
+def read_facts(payload: bytes) -> MessageFacts:
+    """Return what routes look at in a stored message."""
+    return facts_of(message_pb.MoMessage.FromString(payload))
+
+
+def fingerprint_of(payload: bytes) -> bytes:
+    """Return the same for messages that say the same: sender, receiver, type, body and media (design 6.2)."""
+    message = message_pb.MoMessage.FromString(payload)
+    known = TYPE_NAMES.get(message.message_type) or canonical_type(message.message_type_name)
+    said = message_pb.MoMessage(
+        sender=message.sender,
+        receiver=message.receiver,
+        message_type_name=known,
+        body=message.body,
+        media=message.media,
+    )
+    return blake2b(said.SerializeToString(deterministic=True), digest_size=16).digest()
+
+
 def to_stored_message(stored: StoredMessage, *, include_text: bool) -> archive_pb.StoredMessage:
     message = message_pb.MoMessage.FromString(stored.payload)
     result = archive_pb.StoredMessage(
-        message=message if include_text else _envelope_of(message),
+        message=message if include_text else envelope_of(message),
         sequence=stored.sequence,
         commit_time=to_timestamp(stored.committed_at),
         state=MESSAGE_STATES[stored.state],
@@ -215,7 +238,7 @@ def to_stored_message(stored: StoredMessage, *, include_text: bool) -> archive_p
     return result
 
 
-def _envelope_of(message: message_pb.MoMessage) -> message_pb.MoMessage:
+def envelope_of(message: message_pb.MoMessage) -> message_pb.MoMessage:
     envelope = message_pb.MoMessage()
     envelope.CopyFrom(message)
     for descriptor, _ in message.ListFields():

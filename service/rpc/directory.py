@@ -8,6 +8,7 @@ from typing import Any
 from aicc.mo.v1 import channel_directory_pb2 as pb
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryServicer
 
+from service import checks
 from service.directory import DEFAULT_GRACE_SECONDS, ChannelDirectory
 from service.errors import InvalidRequest, Violation
 from service.models import DirectoryPosition
@@ -20,14 +21,17 @@ from service.rpc.convert import (
     to_channel,
     to_replica,
     to_route,
+    to_timestamp,
 )
+from service.shims import ShimReports
 
 
 class DirectoryServicer(ChannelDirectoryServicer):
     """Unwraps channels, and wraps what became of them."""
 
-    def __init__(self, directory: ChannelDirectory) -> None:
+    def __init__(self, directory: ChannelDirectory, shims: ShimReports[pb.ShimReport]) -> None:
         self._directory = directory
+        self._shims = shims
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, _context: Any) -> pb.CreateChannelResponse:
         channel, generated = await self._directory.create(from_new_channel(request.channel), request.password)
@@ -103,6 +107,19 @@ class DirectoryServicer(ChannelDirectoryServicer):
     ) -> pb.GetChannelReplicaResponse:
         channel = await self._directory.find_replica(request.channel_config_id)
         return pb.GetChannelReplicaResponse(channel=to_replica(channel) if channel else None)
+
+    async def ReportShim(self, request: pb.ReportShimRequest, _context: Any) -> pb.ReportShimResponse:
+        checks.refuse(checks.check_name("report.host_id", request.report.host_id))
+        self._shims.put(request.report.host_id, request.report)
+        return pb.ReportShimResponse()
+
+    async def ListShims(self, _request: pb.ListShimsRequest, _context: Any) -> pb.ListShimsResponse:
+        response = pb.ListShimsResponse()
+        for report, at in self._shims.list():
+            shim = response.shims.add()
+            shim.CopyFrom(report)
+            shim.report_time.CopyFrom(to_timestamp(at))
+        return response
 
 
 def _revision_of(etag: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,12 @@ from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestServicer
 from service import checks, metrics
 from service.errors import InvalidRequest, Violation
 from service.ingest import IngestOutcome, IngestResult, MessageIngest, Rejected
-from service.models import IncomingMessage
+from service.models import IncomingMessage, QuarantinedRequest
 from service.rpc.convert import HOLD_REASONS, facts_of
+from service.store.contract import AsideStore
 
 MOST_IN_A_BATCH = 1000
+MOST_QUARANTINED_AT_ONCE = 100
 
 OUTCOMES = {
     IngestOutcome.ACCEPTED: pb.INGEST_OUTCOME_ACCEPTED,
@@ -29,11 +32,14 @@ COUNTERS = {outcome: metrics.INGESTED.labels(outcome.value) for outcome in Inges
 class IngestServicer(MessageIngestServicer):
     """Unwraps messages, and wraps what became of them."""
 
-    def __init__(self, ingest: MessageIngest) -> None:
+    def __init__(self, ingest: MessageIngest, store: AsideStore) -> None:
         self._ingest = ingest
+        self._store = store
 
     async def Ingest(self, request: pb.IngestRequest, _context: Any) -> pb.IngestResponse:
-        (result,) = await self._ingest.ingest([to_incoming(request.message)])
+        (result,) = await self._ingest.ingest(
+            [to_incoming(request.message)], quarantine_entry_id=request.quarantine_entry_id
+        )
         COUNTERS[result.outcome].inc()
         if result.outcome is IngestOutcome.REJECTED:
             raise InvalidRequest([Violation(f"message.{field}", text) for field, text in result.violations])
@@ -43,11 +49,24 @@ class IngestServicer(MessageIngestServicer):
         count = len(request.messages)
         if not 1 <= count <= MOST_IN_A_BATCH:
             raise InvalidRequest([Violation("messages", f"must be 1 to {MOST_IN_A_BATCH}, not {count}")])
-        results = await self._ingest.ingest([to_incoming(message) for message in request.messages])
+        results = await self._ingest.ingest(
+            [to_incoming(message) for message in request.messages], is_recovered=request.is_from_journal
+        )
         metrics.BATCH_MESSAGES.observe(count)
         for result in results:
             COUNTERS[result.outcome].inc()
         return pb.IngestBatchResponse(results=[_to_result(result) for result in results])
+
+    async def Quarantine(self, request: pb.QuarantineRequest, _context: Any) -> pb.QuarantineResponse:
+        checks.refuse(_check_quarantine(request.requests))
+        await self._store.quarantine(
+            [
+                QuarantinedRequest(item.entry_id, item.channel_config_id, item.is_accepted, item.SerializeToString())
+                for item in request.requests
+            ]
+        )
+        metrics.QUARANTINED.inc(len(request.requests))
+        return pb.QuarantineResponse()
 
     async def ExplainRoute(self, request: pb.ExplainRouteRequest, _context: Any) -> pb.ExplainRouteResponse:
         checks.refuse(
@@ -55,7 +74,7 @@ class IngestServicer(MessageIngestServicer):
             for field, text in checks.check_channel_id(request.message.channel_config_id)
         )
         decision, explanations = await self._ingest.explain(
-            request.message.channel_config_id, facts_of(request.message)
+            request.message.channel_config_id, facts_of(request.message), request.message.receiver
         )
         return pb.ExplainRouteResponse(
             route_id=decision.route_id,
@@ -67,6 +86,14 @@ class IngestServicer(MessageIngestServicer):
                 for item in explanations
             ],
         )
+
+
+def _check_quarantine(requests: Sequence[pb.QuarantinedRequest]) -> Iterator[Violation]:
+    if not 1 <= len(requests) <= MOST_QUARANTINED_AT_ONCE:
+        yield Violation("requests", f"must be 1 to {MOST_QUARANTINED_AT_ONCE}")
+    for index, item in enumerate(requests[:MOST_QUARANTINED_AT_ONCE]):
+        found = [*checks.check_name("entry_id", item.entry_id), *checks.check_channel_id(item.channel_config_id)]
+        yield from (Violation(f"requests[{index}].{field}", text) for field, text in found)
 
 
 def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
@@ -82,6 +109,7 @@ def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
         message.channel_config_id,
         message.message_sid,
         message.sender,
+        message.receiver,
         partial(facts_of, message),
         message.SerializeToString(),
     )

@@ -20,12 +20,16 @@ from grpc_reflection.v1alpha import reflection
 from service.directory import ChannelDirectory
 from service.feed import MessageFeed
 from service.ingest import MessageIngest
+from service.operations import HeldMessages
+from service.routed_channels import RoutedChannels
 from service.rpc.archive import ArchiveServicer
+from service.rpc.convert import fingerprint_of, read_facts
 from service.rpc.directory import DirectoryServicer
 from service.rpc.feed import FeedServicer
 from service.rpc.ingest import IngestServicer
 from service.rpc.statuses import ErrorInterceptor
-from service.store.contract import Store
+from service.shims import ShimReports
+from service.store.contract import Clock, Store
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """A batch of 2 MiB and what its framing takes."""
@@ -67,14 +71,24 @@ class Health:
 
 
 def build_server(
-    ingest: MessageIngest, directory: ChannelDirectory, feed: MessageFeed, store: Store, health: Health
+    *,
+    channels: RoutedChannels,
+    directory: ChannelDirectory,
+    feed: MessageFeed,
+    store: Store,
+    health: Health,
+    clock: Clock,
 ) -> grpc.aio.Server:
     """Return a server that isn't listening yet."""
+    ingest = MessageIngest(store, channels, fingerprint_of)
+    held = HeldMessages(store, channels, read_facts)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-    message_ingest_pb2_grpc.add_MessageIngestServicer_to_server(IngestServicer(ingest), server)
-    channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(DirectoryServicer(directory), server)
+    message_ingest_pb2_grpc.add_MessageIngestServicer_to_server(IngestServicer(ingest, store), server)
+    channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(
+        DirectoryServicer(directory, ShimReports(clock)), server
+    )
     message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed), server)
-    message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store), server)
+    message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME, "grpc.health.v1.Health"), server)
     return server

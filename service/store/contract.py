@@ -17,15 +17,22 @@ from service.models import (
     Channel,
     ChannelChanges,
     Claimed,
+    Clash,
     DestinationStatus,
     DirectoryPosition,
+    HeldMessage,
+    HeldSelection,
     MessageFilter,
     MessagePage,
+    QuarantinedRequest,
+    QuarantinePage,
     Recorded,
+    Release,
     Route,
     RoutedMessage,
     Settlement,
     StoredMessage,
+    Summary,
 )
 
 
@@ -93,13 +100,16 @@ class DirectoryStore(Protocol):
 class MessageStore(Protocol):
     """The messages and what became of them."""
 
-    async def record(self, intake: Sequence[RoutedMessage]) -> Sequence[Recorded]:
+    async def record(
+        self, intake: Sequence[RoutedMessage], *, is_recovered: bool = False, quarantine_entry_id: str = ""
+    ) -> Sequence[Recorded]:
         """Store each message with its decision and its deliveries, all in one transaction.
 
         One result a message, in order; sequence numbers grow in that order. A message whose
         (channel, MessageSid) is known already, also from earlier in `intake`, is not stored
         again: its `Recorded` says so and carries the first one's sequence. The listener hears
-        of the destinations.
+        of the destinations. `is_recovered` counts them as out of a journal; the quarantined
+        request that they were made of, if any, is settled with them.
         """
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:
@@ -111,6 +121,57 @@ class MessageStore(Protocol):
         Looks at a bounded number of rows: a page may be short, even empty, and still not the
         last one.
         """
+
+
+class AsideStore(Protocol):
+    """What waits for an operator: held messages, clashes, quarantined requests."""
+
+    async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
+        """Return held messages with a sequence above `after`, oldest first."""
+
+    async def release(self, releases: Sequence[Release]) -> int:
+        """Give held messages their decisions and deliveries; return how many were still held.
+
+        In the order of their sequences, and before what is not delivered yet in each of their
+        conversations, but after a delivery that is out. A decision that holds leaves its
+        message held, for that reason. The listener hears of the destinations.
+        """
+
+    async def discard(self, sequences: Sequence[int]) -> int:
+        """Settle held messages without delivering them; return how many were still held."""
+
+    async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
+        """Return the payloads of stored messages."""
+
+    async def keep_clash(self, sequence: int, fingerprint: bytes, payload: bytes) -> None:
+        """Keep a message that came with the id of the one at `sequence`; count it for the channel.
+
+        One with a known fingerprint, or the eleventh of a message, is counted only.
+        """
+
+    async def find_clashes(self, sequence: int) -> Sequence[Clash]:
+        """Return what `keep_clash` kept, oldest first."""
+
+    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> None:
+        """Keep requests. One whose entry id is known already, also a settled one, is not kept again.
+
+        Of those that were not accepted, the newest 10,000 of the last 30 days stay; the others
+        stay until they are settled.
+        """
+
+    async def list_quarantined(
+        self, channel_config_id: str | None, *, before: int | None, limit: int
+    ) -> QuarantinePage:
+        """Return requests that are not settled, newest first."""
+
+    async def find_quarantined(self, entry_id: str) -> bytes | None:
+        """Return a request's payload, None when there is none or it is settled."""
+
+    async def discard_quarantined(self, entry_ids: Sequence[str]) -> int:
+        """Settle requests, and forget what was in them; return how many weren't settled yet."""
+
+    async def load_summary(self, *, most_channels: int) -> Summary:
+        """Return how the store stands, with the first channels by id."""
 
 
 class FeedStore(Protocol):
@@ -137,7 +198,7 @@ class FeedStore(Protocol):
         """Return every destination that a channel or route names or that something waits in, by name."""
 
 
-class Store(DirectoryStore, MessageStore, FeedStore, Protocol):
+class Store(DirectoryStore, MessageStore, AsideStore, FeedStore, Protocol):
     """Everything that the service keeps."""
 
     @property
@@ -148,7 +209,7 @@ class Store(DirectoryStore, MessageStore, FeedStore, Protocol):
         """Let `listener` hear of every commit from now on."""
 
     async def check_alive(self) -> None:
-        """Return when the store can commit."""
+        """Return when the store has written something and committed it."""
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the database. A repeat does nothing."""

@@ -44,5 +44,7 @@ def a_message(
     payload: bytes = b"payload",
     route_id: str = "",
 ) -> RoutedMessage:
-    message = IncomingMessage(channel, sid, sender, lambda: MessageFacts(("TEXT",), sender), payload)
+    message = IncomingMessage(
+        channel, sid, sender, "whatsapp:+14155238886", lambda: MessageFacts(("TEXT",), sender), payload
+    )
     return RoutedMessage(message, Decision(destinations, hold_reason, route_id))

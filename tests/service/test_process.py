@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -114,4 +115,18 @@ def test_every_line_that_it_logs_is_json(service_process: Process) -> None:
 
     lines = [json.loads(line) for line in service_process.stderr.splitlines()]
 
-    assert [line["event"] for line in lines] == ["listening", "draining", "stopped"]
+    assert {"listening", "draining", "stopped"} <= {line["event"] for line in lines}
+
+
+def test_a_service_whose_disk_is_full_says_so_and_is_well_when_there_is_room(service_process: Process) -> None:
+    service_process.wait_for_event("serving")
+    limit = (0, resource.RLIM_INFINITY)
+    resource.prlimit(service_process.pid, resource.RLIMIT_FSIZE, limit)
+
+    status, body = get(service_process.admin_listen, "/readyz")
+    assert (status, json.loads(body)["status"]) == (503, "not ready")
+    service_process.wait_for_event("not_serving")
+
+    resource.prlimit(service_process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    service_process.wait_for_event("serving", occurrence=2)
+    assert get(service_process.admin_listen, "/readyz")[0] == 200

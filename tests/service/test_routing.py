@@ -86,17 +86,17 @@ def test_the_first_route_that_matches_wins_and_its_destinations_are_all_served()
     )
     channel = a_channel(routes=routes, route_revision=3)
 
-    decision = decide(channel, compile_routes(routes), facts("help"))
+    decision = decide(channel, compile_routes(routes), facts("help"), "")
 
     assert decision == (("agents", "bot"), None, "help", 3)
 
 
 def test_a_message_without_a_route_goes_to_the_destination_of_the_channel() -> None:
-    assert decide(a_channel(destination="desk"), (), facts()) == (("desk",), None, "", 0)
+    assert decide(a_channel(destination="desk"), (), facts(), "") == (("desk",), None, "", 0)
 
 
 def test_a_message_without_route_and_destination_is_held() -> None:
-    assert decide(a_channel(destination=None), (), facts()).hold_reason is HoldReason.UNROUTED
+    assert decide(a_channel(destination=None), (), facts(), "").hold_reason is HoldReason.UNROUTED
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_message_without_route_and_destination_is_held() -> None:
     ],
 )
 def test_a_channel_that_is_not_enabled_holds_its_messages(state: ChannelState, reason: HoldReason) -> None:
-    assert decide(a_channel(state=state), (), facts()).hold_reason is reason
+    assert decide(a_channel(state=state), (), facts(), "").hold_reason is reason
 
 
 def test_a_pattern_that_makes_others_backtrack_is_answered_at_once() -> None:
@@ -168,7 +168,7 @@ def test_explain_and_decide_never_disagree(routes: list[Route], message: Message
     )  # fmt: skip
     compiled = compile_routes(named)
 
-    decision = decide(a_channel(routes=named), compiled, message)
+    decision = decide(a_channel(routes=named), compiled, message, "")
     explanations = explain(compiled, message)
 
     matched = [explanation.route_id for explanation in explanations if not explanation.mismatches]

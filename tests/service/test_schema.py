@@ -10,8 +10,10 @@ import apsw
 import pytest
 
 from service.errors import StoreRefused
+from service.models import HeldSelection
 from service.store.migrations import load_migrations
 from service.store.sqlite import SqliteStore
+from service.store.sqlite.schema import APPLICATION_ID
 from tests.service.builders import a_channel, a_message
 
 
@@ -115,3 +117,21 @@ def test_migrations_are_numbered_without_a_gap() -> None:
     assert [migration.number for migration in load_migrations("sqlite")] == list(
         range(1, len(load_migrations("sqlite")) + 1)
     )
+
+
+async def test_a_store_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "mo.db"
+    connection = apsw.Connection(str(path))
+    connection.execute(load_migrations("sqlite")[0].sql)
+    connection.execute("CREATE TABLE schema_version (version INTEGER, oldest_code INTEGER) STRICT")
+    connection.execute("INSERT INTO schema_version VALUES (1, 1)")
+    connection.execute("INSERT INTO message VALUES (7, 'C1', 'SM1', 'whatsapp:+1', 5, 'UNROUTED', '', 0, '[]', x'00')")
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.close()
+
+    store = SqliteStore.open(path)
+
+    assert [message.sequence for message in await store.find_held(HeldSelection(), after=0, limit=10)] == [7]
+    (activity,) = (await store.load_summary(most_channels=10)).channels
+    assert (activity.last_message_at, activity.messages) == (5, 1)
+    await store.close()

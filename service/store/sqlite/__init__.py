@@ -18,18 +18,25 @@ from service.models import (
     Channel,
     ChannelChanges,
     Claimed,
+    Clash,
     DestinationStatus,
     DirectoryPosition,
+    HeldMessage,
+    HeldSelection,
     MessageFilter,
     MessagePage,
+    QuarantinedRequest,
+    QuarantinePage,
     Recorded,
+    Release,
     Route,
     RoutedMessage,
     Settlement,
     StoredMessage,
+    Summary,
 )
 from service.store.contract import Clock, StoreListener
-from service.store.sqlite import directory, feed, messages
+from service.store.sqlite import aside, directory, feed, messages, quarantine
 from service.store.sqlite.messages import find_last_commit
 from service.store.sqlite.schema import lock_file, open_reader, open_writer
 from service.store.sqlite.writer import Writer
@@ -78,7 +85,7 @@ class SqliteStore:
         self._writer.listen(listener)
 
     async def check_alive(self) -> None:
-        await self._writer.run(lambda _: None)
+        await self._writer.run(directory.touch)
 
     async def close(self) -> None:
         await self._reader.close()
@@ -111,8 +118,12 @@ class SqliteStore:
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         return await self._reader.run(lambda connection: directory.find_changes(connection, after, limit))
 
-    async def record(self, intake: Sequence[RoutedMessage]) -> Sequence[Recorded]:
-        return await self._writer.run(lambda transaction: messages.record(transaction, intake))
+    async def record(
+        self, intake: Sequence[RoutedMessage], *, is_recovered: bool = False, quarantine_entry_id: str = ""
+    ) -> Sequence[Recorded]:
+        return await self._writer.run(
+            lambda transaction: messages.record(transaction, intake, is_recovered, quarantine_entry_id)
+        )
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:
         return await self._reader.run(
@@ -121,6 +132,43 @@ class SqliteStore:
 
     async def list_messages(self, which: MessageFilter, *, before: int | None, limit: int) -> MessagePage:
         return await self._reporter.run(lambda connection: messages.list_messages(connection, which, before, limit))
+
+    async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
+        return await self._reporter.run(lambda connection: aside.find_held(connection, which, after, limit))
+
+    async def release(self, releases: Sequence[Release]) -> int:
+        return await self._writer.run(lambda transaction: aside.release(transaction, releases))
+
+    async def discard(self, sequences: Sequence[int]) -> int:
+        return await self._writer.run(lambda transaction: aside.discard(transaction, sequences))
+
+    async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
+        return await self._reader.run(lambda connection: aside.load_payloads(connection, sequences))
+
+    async def keep_clash(self, sequence: int, fingerprint: bytes, payload: bytes) -> None:
+        await self._writer.run(lambda transaction: aside.keep_clash(transaction, sequence, fingerprint, payload))
+
+    async def find_clashes(self, sequence: int) -> Sequence[Clash]:
+        return await self._reader.run(lambda connection: aside.find_clashes(connection, sequence))
+
+    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> None:
+        await self._writer.run(lambda transaction: quarantine.quarantine(transaction, requests))
+
+    async def list_quarantined(
+        self, channel_config_id: str | None, *, before: int | None, limit: int
+    ) -> QuarantinePage:
+        return await self._reporter.run(
+            lambda connection: quarantine.list_quarantined(connection, channel_config_id, before, limit)
+        )
+
+    async def find_quarantined(self, entry_id: str) -> bytes | None:
+        return await self._reader.run(lambda connection: quarantine.find_quarantined(connection, entry_id))
+
+    async def discard_quarantined(self, entry_ids: Sequence[str]) -> int:
+        return await self._writer.run(lambda transaction: quarantine.settle_quarantined(transaction, entry_ids))
+
+    async def load_summary(self, *, most_channels: int) -> Summary:
+        return await self._reporter.run(lambda connection: aside.load_summary(connection, most_channels))
 
     async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float) -> Claimed:
         # Not synced: a power failure redelivers.

@@ -20,7 +20,7 @@ from service.store.sqlite.writer import Transaction
 
 # The heads that may be claimed, those that have been ready longest first.
 READY_HEADS = """
-SELECT l.id, l.head, l.attempts, l.claims, d.message, m.payload, m.route_id
+SELECT l.id, l.attempts, l.claims, d.message, m.payload, m.route_id
 FROM lane l JOIN delivery d ON d.lane = l.id AND d.position = l.head JOIN message m ON m.sequence = d.message
 WHERE l.destination = ? AND l.due_at <= ? ORDER BY l.due_at LIMIT ?
 """
@@ -67,13 +67,13 @@ def claim(transaction: Transaction, destination: str, limit: int, max_bytes: int
     deadline_at = transaction.now + _microseconds(lease_seconds)
     claimed: list[ClaimedDelivery] = []
     size = 0
-    for lane, head, attempts, claims, message, payload, route_id in connection.execute(
+    for lane, attempts, claims, message, payload, route_id in connection.execute(
         READY_HEADS, (destination, transaction.now, limit)
     ):
         if claimed and size + len(payload) > max_bytes:
             break
         size += len(payload)
-        token = AckToken(lane, head, claims + 1)
+        token = AckToken(lane, claims + 1)
         claimed.append(ClaimedDelivery(token, payload, attempts + 1, deadline_at, message, route_id))
     connection.executemany(LEASE, [(deadline_at, delivery.token.lane) for delivery in claimed])
     return Claimed(claimed, connection.execute(NEXT_DUE, (destination,)).get)
@@ -100,24 +100,23 @@ def _settle_one(transaction: Transaction, destination: str, settlement: Settleme
     if settlement.kind is SettlementKind.NACK:
         connection.execute(GIVE_BACK, (due_at, token.lane))
     else:
-        _acknowledge(transaction, token, destination, attempts=lane[3])
-    if settlement.kind is SettlementKind.NACK or lane[2] > token.position:
+        _acknowledge(transaction, token.lane, destination, head=lane[1], attempts=lane[3])
+    if settlement.kind is SettlementKind.NACK or lane[2] > lane[1]:
         transaction.ready.add(destination)
     return status
 
 
 def _judge(token: AckToken, destination: str, lane: tuple[Any, ...]) -> AckStatus:
-    home, head, tail, _, claims, is_leased = lane
-    if home != destination or token.position > tail or token.claim > claims:
+    home, _, _, _, claims, is_leased = lane
+    if home != destination or not 1 <= token.claim <= claims:
         return AckStatus.UNKNOWN
-    is_out = token.position == head and token.claim == claims and is_leased
-    return AckStatus.OK if is_out else AckStatus.STALE
+    return AckStatus.OK if token.claim == claims and is_leased else AckStatus.STALE
 
 
-def _acknowledge(transaction: Transaction, token: AckToken, destination: str, attempts: int) -> None:
+def _acknowledge(transaction: Transaction, lane: int, destination: str, *, head: int, attempts: int) -> None:
     connection = transaction.connection
-    connection.execute(ADVANCE, (transaction.now, token.lane))
-    message = connection.execute(DELETE_DELIVERY, (token.lane, token.position)).get
+    connection.execute(ADVANCE, (transaction.now, lane))
+    message = connection.execute(DELETE_DELIVERY, (lane, head)).get
     connection.execute(ACKNOWLEDGE, (message, destination, attempts, transaction.now))
 
 

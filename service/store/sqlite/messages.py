@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from service.models import (
     HoldReason,
     MessageFilter,
     MessagePage,
+    MessageState,
     Recorded,
     RoutedMessage,
     StoredMessage,
 )
 from service.store.routes_json import dump_names, load_names
+from service.store.sqlite.quarantine import settle_quarantined
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
@@ -41,15 +44,39 @@ RETURNING id, tail
 
 INSERT_DELIVERY = "INSERT INTO delivery VALUES (?, ?, ?)"
 
-COLUMNS = "sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision"
+COLUMNS = "sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, discarded_at"
 
 MOST_EXAMINED = 5000
 """How many rows a page of a listing looks at, at the most."""
 
 
-def record(transaction: Transaction, intake: Sequence[RoutedMessage]) -> list[Recorded]:
+# Once for each channel of an intake, not for each message.
+COUNT_MESSAGES = """
+INSERT INTO channel_activity VALUES (?, ?, ?, ?, 0)
+ON CONFLICT (channel_config_id) DO UPDATE SET
+  last_message_at = excluded.last_message_at,
+  messages = messages + excluded.messages,
+  recovered = recovered + excluded.recovered
+"""
+
+
+def record(
+    transaction: Transaction, intake: Sequence[RoutedMessage], is_recovered: bool, quarantine_entry_id: str
+) -> list[Recorded]:
     """See `MessageStore.record`."""
-    return [_record_one(transaction, routed) for routed in intake]
+    recorded = [_record_one(transaction, routed) for routed in intake]
+    stored = Counter(
+        routed.message.channel_config_id
+        for routed, entry in zip(intake, recorded, strict=True)
+        if not entry.is_duplicate
+    )
+    transaction.connection.executemany(
+        COUNT_MESSAGES,
+        [(channel, transaction.now, count, count if is_recovered else 0) for channel, count in stored.items()],
+    )
+    if quarantine_entry_id:
+        settle_quarantined(transaction, [quarantine_entry_id])
+    return recorded
 
 
 def _record_one(transaction: Transaction, routed: RoutedMessage) -> Recorded:
@@ -125,8 +152,11 @@ def _candidates(connection: apsw.Connection, which: MessageFilter, before: int) 
         if value is not None:
             conditions.append(f"{column} = ?")
             bindings.append(value)
-    # A channel alone is looked for along the sequence, a conversation by its index.
-    table = "message" if which.sender is not None else "message NOT INDEXED"
+    if which.state is MessageState.HELD:
+        conditions.append("hold_reason IS NOT NULL")
+    # A channel alone is looked for along the sequence; a conversation, and what is held, by its index.
+    is_indexed = which.sender is not None or which.state is MessageState.HELD
+    table = "message" if is_indexed else "message NOT INDEXED"
     yield from connection.execute(
         f"SELECT sequence, committed_at FROM {table} WHERE {' AND '.join(conditions)} ORDER BY sequence DESC", bindings
     )
@@ -158,11 +188,12 @@ def _passes(stored: StoredMessage, which: MessageFilter) -> bool:
 
 
 def _from_row(connection: apsw.Connection, row: tuple[Any, ...]) -> StoredMessage:
-    sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision = row
+    sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, discarded_at = row
     reason = HoldReason(hold_reason) if hold_reason else None
     decision = Decision(load_names(destinations), reason, route_id, route_revision)
-    deliveries = [] if reason else [_delivery_status(connection, sequence, name) for name in decision.destinations]
-    return StoredMessage(sequence, payload, committed_at, decision, deliveries)
+    is_aside = reason is not None or discarded_at is not None
+    deliveries = [] if is_aside else [_delivery_status(connection, sequence, name) for name in decision.destinations]
+    return StoredMessage(sequence, payload, committed_at, decision, deliveries, discarded_at)
 
 
 def _delivery_status(connection: apsw.Connection, sequence: int, destination: str) -> DeliveryStatus:

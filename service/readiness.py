@@ -1,0 +1,54 @@
+"""Whether the service can do its work, and if not, why: asked of the store itself, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from service.errors import StoreUnavailable
+from service.store.contract import Store
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 5.0
+CHECK_AGAIN_SECONDS = 1.0
+
+
+class Readiness:
+    """Keeps what gRPC's health service says in step with what the store can do."""
+
+    def __init__(self, store: Store, set_serving: Callable[[bool], Awaitable[None]]) -> None:
+        self._store = store
+        self._set_serving = set_serving
+        self._is_serving = False
+        self._is_draining = False
+
+    async def find_reasons(self) -> Sequence[str]:
+        """Return why the service isn't ready; nothing when it is."""
+        if self._is_draining:
+            return ["draining"]
+        try:
+            await self._store.check_alive()
+        except StoreUnavailable as error:
+            return [str(error)]
+        return ()
+
+    async def watch(self) -> None:
+        """Look every 5 s, every second while something is wrong, until cancelled."""
+        while True:
+            reasons = await self.find_reasons()
+            await self._say(not reasons, reasons)
+            await asyncio.sleep(CHECK_AGAIN_SECONDS if reasons else CHECK_SECONDS)
+
+    async def drain(self) -> None:
+        """Say from now on that callers should go elsewhere."""
+        self._is_draining = True
+        await self._say(False, ["draining"])
+
+    async def _say(self, is_serving: bool, reasons: Sequence[str]) -> None:
+        if is_serving is self._is_serving:
+            return
+        self._is_serving = is_serving
+        log.info("serving" if is_serving else "not_serving", extra={"reasons": [*reasons]})
+        await self._set_serving(is_serving)
