@@ -80,6 +80,7 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         await server.start()
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
+        await readiness.look()
         watching = asyncio.create_task(readiness.watch())
         stack.push_async_callback(_cancel, watching)
         log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})

@@ -37,9 +37,13 @@ class Readiness:
     async def watch(self) -> None:
         """Look every 5 s, every second while something is wrong, until cancelled."""
         while True:
-            reasons = await self.find_reasons()
-            await self._say(not reasons, reasons)
-            await asyncio.sleep(CHECK_AGAIN_SECONDS if reasons else CHECK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS if self._is_serving else CHECK_AGAIN_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, and say what was found."""
+        reasons = await self.find_reasons()
+        await self._say(not reasons, reasons)
 
     async def drain(self) -> None:
         """Say from now on that callers should go elsewhere."""

@@ -42,3 +42,7 @@ CREATE TABLE channel_activity (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO channel_activity
   SELECT channel_config_id, max(committed_at), count(*), 0, 0 FROM message GROUP BY channel_config_id;
+
+-- One row, written to see whether the store can commit. (What doesn't change isn't written.)
+CREATE TABLE heartbeat (written_at INTEGER NOT NULL) STRICT;
+INSERT INTO heartbeat VALUES (0);
