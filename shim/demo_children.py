@@ -93,7 +93,11 @@ class Child:
             await self.ended
 
     def kill(self) -> None:
-        """End it at once; does nothing when it has ended."""
+        """End it at once; does nothing when it has ended.
+
+        Nothing is echoed any more: its workers outlive it by a moment, and could only tell of the end.
+        """
+        self.is_echoing = False
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

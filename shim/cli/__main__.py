@@ -20,8 +20,10 @@ NOUNS = {
     "channel": "Channels: create, list, show, update, delete, rotate-password, webhook.",
     "route": "The routes of a channel: list, set, explain.",
     "feed": "What waits for a destination: pull, ack.",
-    "message": "What was received, and what became of it: show, list.",
-    "status": "Whether the service serves, and what waits in each destination.",
+    "message": "What was received, and what became of it: show, list, re-route.",
+    "held": "Messages that wait for an operator: list, show, release, discard.",
+    "quarantine": "Requests that were no valid message: list, show, retry, discard.",
+    "status": "Whether all of it works, and what waits where.",
     "send": "Plays Twilio: posts messages to a webhook URL.",
 }
 

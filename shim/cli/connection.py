@@ -43,7 +43,7 @@ class Connection:
 
     @cached_property
     def ingest(self) -> MessageIngestStub:
-        """The dry run of routes."""
+        """The dry run of routes, and the retry of what was in quarantine."""
         return MessageIngestStub(self.channel)
 
     @cached_property
@@ -53,7 +53,7 @@ class Connection:
 
     @cached_property
     def archive(self) -> MessageArchiveStub:
-        """What was received."""
+        """What was received, and what waits for an operator."""
         return MessageArchiveStub(self.channel)
 
 
@@ -107,15 +107,15 @@ def explain(error: grpc.aio.AioRpcError, *, service: str, is_connected: bool, ti
         return [f"the service at {service} did not answer within {timeout:g} s; try again, or with a longer --timeout"]
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return [f"the service at {service} doesn't know this call: is it an mo-service, and as new as this mo?"]
-    fields = _violations(error)
+    fields = find_violations(error)
     if fields:
-        return fields
+        return [f"{field}: {description}" for field, description in fields]
     return [details[0] if details else f"the service at {service} failed with {code.name}; its log tells why"]
 
 
-def _violations(error: grpc.aio.AioRpcError) -> list[str]:
-    """Return `field: what is wrong` for each `google.rpc.BadRequest` violation."""
-    lines = []
+def find_violations(error: grpc.aio.AioRpcError) -> list[tuple[str, str]]:
+    """Return each `google.rpc.BadRequest` violation: the field, and what is wrong with it."""
+    found: list[tuple[str, str]] = []
     for key, value in error.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue
@@ -124,7 +124,7 @@ def _violations(error: grpc.aio.AioRpcError) -> list[str]:
             for detail in status.details:
                 request = BadRequest()
                 if detail.Unpack(request):
-                    lines += [f"{violation.field}: {violation.description}" for violation in request.field_violations]
+                    found += [(violation.field, violation.description) for violation in request.field_violations]
         except DecodeError:
             return []
-    return lines
+    return found

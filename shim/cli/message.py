@@ -4,12 +4,12 @@ from datetime import datetime
 
 import click
 from aicc.mo.v1 import message_archive_pb2 as pb
-from aicc.mo.v1.message_pb2 import HoldReason, MessageType, MoMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shim.cli.connection import Connection, run
-from shim.cli.output import write_item, write_items
-from shim.cli.texts import enum_text, time_text
+from shim.cli import archive, holds
+from shim.cli.connection import run
+from shim.cli.output import write_items
+from shim.cli.stored_message import message_columns
 from shim.cli.usage import Noun, argument, option
 from shim.cli.values import as_time
 
@@ -17,6 +17,7 @@ _STATES = {
     "pending": pb.MESSAGE_STATE_PENDING,
     "delivered": pb.MESSAGE_STATE_DELIVERED,
     "held": pb.MESSAGE_STATE_HELD,
+    "discarded": pb.MESSAGE_STATE_DISCARDED,
 }
 
 
@@ -30,12 +31,23 @@ def message() -> None:
 @argument("message_sid", metavar="SID")
 @option("--include-text", is_flag=True, help="Show what the person wrote, too.")
 def show(channel_config_id: str, message_sid: str, *, include_text: bool) -> None:
-    """Show one message and its life."""
-    request = pb.GetMessageRequest(
-        channel_config_id=channel_config_id, message_sid=message_sid, include_text=include_text
+    """Show one message, its life, and other messages that came with its id."""
+    found = run(
+        lambda service: archive.load_message(service, channel_config_id, message_sid, include_text=include_text)
     )
-    found = run(lambda service: service.archive.GetMessage(request, timeout=service.timeout)).message
-    write_item(found, _fields(found))
+    archive.write_message(found, include_text=include_text)
+
+
+@message.verb("re-route", example="mo message re-route C17 SM00000000000000000000000000000001")
+@argument("channel_config_id", metavar="CHANNEL")
+@argument("message_sids", metavar="SID...", nargs=-1, required=True)
+@click.pass_context
+def re_route(ctx: click.Context, channel_config_id: str, message_sids: tuple[str, ...]) -> None:
+    """Release held messages by today's routes, in their original order.
+
+    The same as mo held release. Exits with 1 when one stays held, or wasn't.
+    """
+    holds.release(ctx, holds.Selected(channel_config_id, message_sids))
 
 
 @message.verb("list", example="mo message list --channel C17 --since 2h --state held")
@@ -68,30 +80,8 @@ def list_messages(
         state=_STATES[state] if state else pb.MESSAGE_STATE_UNSPECIFIED,
         include_text=include_text,
     )
-    columns = {
-        "stored": lambda item: time_text(item.commit_time),
-        "channel": lambda item: item.message.channel_config_id,
-        "sid": lambda item: item.message.message_sid,
-        "sender": lambda item: item.message.sender,
-        "type": lambda item: _type_text(item.message),
-        "state": _state_text,
-        "destinations": lambda item: ", ".join(delivery.destination for delivery in item.deliveries),
-    }
-    if include_text:
-        columns["body"] = lambda item: item.message.body
-    write_items(run(lambda service: _pages(service, request, limit)), columns)
-
-
-async def _pages(service: Connection, request: pb.ListMessagesRequest, limit: int) -> list[pb.StoredMessage]:
-    """Return up to `limit` messages; a short or empty page need not be the last."""
-    found: list[pb.StoredMessage] = []
-    while True:
-        request.page_size = min(limit - len(found), 1_000)
-        page = await service.archive.ListMessages(request, timeout=service.timeout)
-        found += page.messages
-        if not page.next_page_token or len(found) >= limit:
-            return found[:limit]
-        request.page_token = page.next_page_token
+    found = run(lambda service: archive.list_messages(service, request, limit))
+    write_items(found, message_columns(include_text=include_text))
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:
@@ -100,53 +90,3 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp
-
-
-def _type_text(item: MoMessage) -> str:
-    if item.message_type:
-        return enum_text(MessageType.Name(item.message_type), "MESSAGE_TYPE_")
-    return item.message_type_name
-
-
-def _state_text(item: pb.StoredMessage) -> str:
-    text = enum_text(pb.MessageState.Name(item.state), "MESSAGE_STATE_")
-    return f"{text}: {enum_text(HoldReason.Name(item.hold_reason), 'HOLD_REASON_')}" if item.hold_reason else text
-
-
-def _delivery_text(item: pb.DeliveryStatus) -> str:
-    times = f"{item.delivery_attempts} {'attempt' if item.delivery_attempts == 1 else 'attempts'}"
-    if item.HasField("acknowledge_time"):
-        return f"acknowledged {time_text(item.acknowledge_time)} after {times}"
-    return f"not acknowledged yet, {times}"
-
-
-def _fields(item: pb.StoredMessage) -> dict[str, str]:
-    """Return the lines of `show`: the message, its way, and a line for each destination."""
-    sent = item.message
-    fields = {
-        "channel": sent.channel_config_id,
-        "sid": sent.message_sid,
-        "sender": sent.sender,
-        "receiver": sent.receiver,
-        "type": _type_text(sent),
-        "received": time_text(sent.receive_time),
-        "stored": time_text(item.commit_time),
-        "sequence": str(item.sequence),
-        "state": _state_text(item),
-        "route": f"{item.route_id or 'none matched'} (revision {item.route_revision})",
-    }
-    fields |= {f"to {delivery.destination}": _delivery_text(delivery) for delivery in item.deliveries}
-    return fields | _text_fields(sent)
-
-
-def _text_fields(sent: MoMessage) -> dict[str, str]:
-    """Return what the person wrote, where it was included."""
-    fields = {"profile name": sent.profile_name} if sent.HasField("profile_name") else {}
-    if sent.HasField("body"):
-        fields["body"] = sent.body
-    if sent.HasField("button"):
-        fields["button"] = sent.button.text or sent.button.payload
-    if sent.HasField("location"):
-        place = [sent.location.latitude, sent.location.longitude, sent.location.label, sent.location.address]
-        fields["location"] = ", ".join(filter(None, place))
-    return fields | {f"media {number}": f"{item.content_type} {item.url}" for number, item in enumerate(sent.media)}

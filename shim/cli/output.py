@@ -8,7 +8,7 @@ pipe.
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from google.protobuf.json_format import MessageToDict
@@ -22,13 +22,16 @@ Columns = Mapping[str, Callable[[_Item], str]]
 
 
 def json_line(item: Message | Mapping[str, object]) -> str:
-    """Return the proto's own JSON on one line, with the proto's names and with fields at their default too.
+    """Return an object, or the proto's own JSON as of `json_object`, on one line.
 
     Plain ASCII: no character of a message can break the line or reach a terminal as a command.
     """
-    if isinstance(item, Message):
-        item = MessageToDict(item, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return json.dumps(item)
+    return json.dumps(json_object(item) if isinstance(item, Message) else item)
+
+
+def json_object(item: Message) -> dict[str, Any]:
+    """Return the proto's own JSON, with the proto's names and with fields at their default too."""
+    return MessageToDict(item, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def write_line(text: str) -> None:
@@ -43,7 +46,14 @@ def write_items(items: Sequence[_Item], columns: Columns[_Item]) -> None:
         for item in items:
             write_line(json_line(item))
     elif items:
-        write_table(list(columns), [[text(item) for text in columns.values()] for item in items])
+        _write_columns(items, columns)
+
+
+def write_section(items: Sequence[_Item], columns: Columns[_Item]) -> None:
+    """Write a table below what was written, after an empty line. Nothing for an empty one."""
+    if items:
+        write_line("")
+        _write_columns(items, columns)
 
 
 def write_item(item: Message | Mapping[str, object], fields: Mapping[str, str]) -> None:
@@ -67,6 +77,10 @@ def write_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def note(text: str) -> None:
     """Tell the person something that is not data."""
     click.echo(f"mo: {text}", err=True)
+
+
+def _write_columns(items: Sequence[_Item], columns: Columns[_Item]) -> None:
+    write_table(list(columns), [[text(item) for text in columns.values()] for item in items])
 
 
 def _write_rich(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -4,13 +4,13 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from shim.cli.output import json_line, note, write_line
 from shim.cli.passwords import read_password
+from shim.cli.progress import progress
 from shim.cli.texts import printable
 from shim.cli.twilio_form import PROFILE_NAME, RECEIVER, SENDER, Draft, Form, build_form, new_sid, whatsapp_address
 from shim.cli.twilio_post import Answer, TwilioCaller, Webhook, problem, remark
@@ -81,7 +81,8 @@ def send(ctx: click.Context, /, url: str, **options: Any) -> None:
     caller = TwilioCaller(webhook, timeout_seconds=options["timeout"], is_challenged=not options["no_challenge"])
     started = time.monotonic()
     try:
-        with _progress(count) as advance:
+        # On a terminal the results scroll by as it is.
+        with progress("sending", count, is_wanted=count > 1 and not sys.stdout.isatty()) as advance:
             accepted = sum(_send_one(caller, webhook, form, advance) for form in _forms(options))
     finally:
         caller.close()
@@ -102,12 +103,14 @@ def _forms(options: Mapping[str, Any]) -> Iterator[tuple[str, Form]]:
         yield sid, build_form(draft, sid)
 
 
-def _send_one(caller: TwilioCaller, webhook: Webhook, message: tuple[str, Form], advance: Callable[[], None]) -> bool:
+def _send_one(
+    caller: TwilioCaller, webhook: Webhook, message: tuple[str, Form], advance: Callable[[int], None]
+) -> bool:
     """Post one message and print what became of it; returns whether it was accepted."""
     sid, form = message
     answers = caller.post(form)
     write_line(_result(sid, answers))
-    advance()
+    advance(1)
     fault = problem(answers, has_credentials=webhook.credentials is not None)
     if fault:
         note(fault)
@@ -124,18 +127,3 @@ def _result(sid: str, answers: list[Answer]) -> str:
         return json_line({"message_sid": sid, "accepted": answers[-1].is_success, "requests": requests})
     statuses = " ".join(str(answer.status) for answer in answers)
     return f"{printable(sid)}  {statuses}  {sum(answer.seconds for answer in answers) * 1_000:.1f} ms"
-
-
-@contextmanager
-def _progress(count: int) -> Iterator[Callable[[], None]]:
-    """Show how far it is, where a person watches and the results don't scroll by anyway."""
-    if count == 1 or not sys.stderr.isatty() or sys.stdout.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    # rich would take standard output for the terminal, too.
-    with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
-        task = bar.add_task("sending", total=count)
-        yield lambda: bar.advance(task)

@@ -1,77 +1,82 @@
-"""`mo status`: whether the service serves, and what waits in each destination."""
+"""`mo status`: whether all of it works, and what waits where."""
 
-from collections.abc import Mapping
+import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 import grpc
 import grpc.aio
-from aicc.mo.v1.message_feed_pb2 import Destination, ListDestinationsRequest
-from google.protobuf.json_format import MessageToDict
+from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest
+from aicc.mo.v1.message_archive_pb2 import GetSummaryRequest
+from aicc.mo.v1.message_feed_pb2 import ListDestinationsRequest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from shim.cli.connection import Connection, run
-from shim.cli.output import json_line, note, write_line, write_table
-from shim.cli.texts import age_text, enum_text
+from shim.cli.output import json_line, note, write_line, write_section, write_table
+from shim.cli.standing import Details, Standing
+from shim.cli.texts import enum_text
 from shim.cli.usage import command, settings
 
 
 @command("status", example="mo status --json")
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Show whether the service serves, and what waits in each destination.
+    """Show whether the service serves, what waits where, and how the shims are.
 
-    Exits with 1 when it doesn't serve.
+    Degraded (a shim journals, or has been silent for 15 s) is said, and is no
+    failure. Exits with 1 when the service doesn't serve.
     """
-    health, destinations = run(_ask)
+    standing = run(_ask)
     if settings().json:
-        write_line(json_line(_as_json(health, destinations)))
+        write_line(json_line(standing.to_json()))
     else:
-        write_table([], [["service", settings().service], ["status", enum_text(health, "")]])
-        _write_destinations(destinations)
-    ctx.exit(0 if health == "SERVING" else 1)
+        _write(standing)
+    ctx.exit(0 if standing.is_serving else 1)
 
 
-async def _ask(service: Connection) -> tuple[str, list[Destination]]:
-    """Return the service's health and its destinations; none when it can't list them while it doesn't serve."""
+async def _ask(service: Connection) -> Standing:
+    """Return how it stands; without details when the service can't tell them while it doesn't serve."""
+    health = await _ask_health(service)
+    details = None
+    try:
+        details = await _ask_details(service)
+    except grpc.aio.AioRpcError as error:
+        if health == "SERVING" or error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        note("the service can't tell more while it is not serving; its log tells why")
+    return Standing(settings().service, health, details, datetime.now(UTC))
+
+
+async def _ask_health(service: Connection) -> str:
     check: grpc.aio.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse] = service.channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=HealthCheckRequest.SerializeToString,
         response_deserializer=HealthCheckResponse.FromString,
     )
     answer = await check(HealthCheckRequest(), timeout=service.timeout)
-    health = HealthCheckResponse.ServingStatus.Name(answer.status)
-    try:
-        response = await service.feed.ListDestinations(ListDestinationsRequest(), timeout=service.timeout)
-    except grpc.aio.AioRpcError as error:
-        if health == "SERVING" or error.code() is not grpc.StatusCode.UNAVAILABLE:
-            raise
-        note("the service can't list its destinations while it is not serving; its log tells why")
-        return health, []
-    return health, list(response.destinations)
+    return HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
-def _as_json(health: str, destinations: list[Destination]) -> Mapping[str, Any]:
-    items = [
-        MessageToDict(item, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        for item in destinations
-    ]
-    return {"service": settings().service, "status": health, "destinations": items}
+async def _ask_details(service: Connection) -> Details:
+    destinations, summary, shims = await asyncio.gather(
+        service.feed.ListDestinations(ListDestinationsRequest(), timeout=service.timeout),
+        service.archive.GetSummary(GetSummaryRequest(), timeout=service.timeout),
+        service.directory.ListShims(ListShimsRequest(), timeout=service.timeout),
+    )
+    return Details(destinations.destinations, summary, shims.shims)
 
 
-def _write_destinations(destinations: list[Destination]) -> None:
-    if not destinations:
+def _write(standing: Standing) -> None:
+    """Write the health and what needs attention, and a table each for destinations, channels and shims."""
+    degradations = standing.degradations
+    health = enum_text(standing.health, "")
+    rows = [["service", standing.service], ["status", f"{health}, degraded" if degradations else health]]
+    rows += [["degraded", text] for text in degradations]
+    details = standing.details
+    if details is None:
+        write_table([], rows)
         return
-    now = datetime.now(UTC)
-    headers = ["destination", "backlog", "leased", "oldest", "consumers"]
-    rows = [
-        [item.name, str(item.backlog), str(item.leased), _oldest_text(item, now), str(item.consumers)]
-        for item in destinations
-    ]
-    write_line("")
-    write_table(headers, rows)
-
-
-def _oldest_text(item: Destination, now: datetime) -> str:
-    return age_text(item.oldest_commit_time, now) if item.HasField("oldest_commit_time") else ""
+    write_table([], [*rows, ["held", str(details.summary.held)], ["quarantined", str(details.summary.quarantined)]])
+    write_section(details.destinations, standing.destination_columns())
+    write_section(details.summary.channels, standing.channel_columns())
+    write_section(details.shims, standing.shim_columns())

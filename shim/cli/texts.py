@@ -52,6 +52,18 @@ def seconds_text(seconds: float) -> str:
     return f"{whole}s"
 
 
+def bytes_text(count: int) -> str:
+    """Return `0 B`, `512 B`, `1.5 KiB` or `10.0 GiB`."""
+    if count < 1_024:
+        return f"{count} B"
+    size, unit = count / 1_024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if size < 1_024:
+            break
+        size, unit = size / 1_024, larger
+    return f"{size:.1f} {unit}"
+
+
 def age_text(message: Timestamp | None, now: datetime) -> str:
     """Return how long ago that was; empty when there is no time."""
     return seconds_text((now - message.ToDatetime(tzinfo=UTC)).total_seconds()) if message else ""

@@ -8,16 +8,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import grpc
 import pytest
-from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest, IngestBatchResponse, IngestOutcome
-from aicc.mo.v1.message_pb2 import MessageType, MoMessage
+from aicc.mo.v1.message_ingest_pb2 import (
+    IngestBatchRequest,
+    IngestBatchResponse,
+    IngestOutcome,
+    QuarantinedRequest,
+    QuarantineRequest,
+    QuarantineResponse,
+)
+from aicc.mo.v1.message_pb2 import FieldViolation, MessageType, MoMessage, Parameter
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from shim.cli.__main__ import run
+
+_Response = TypeVar("_Response", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Mo:
         self("channel", "create", channel_config_id, "--user", "twilio", "--generate-password", *options)
 
     def ingest(self, channel: str, *sids: str, sender: str = "whatsapp:+447700900123", body: str = "Hello") -> None:
-        """Have the service store a text message for each MessageSid."""
+        """Have the service store a text message for each MessageSid, or keep aside what clashes with one."""
         messages = [
             MoMessage(
                 channel_config_id=channel,
@@ -88,15 +100,34 @@ class Mo:
             )
             for sid in sids
         ]
-        with grpc.insecure_channel(self.service) as connection:
-            call = connection.unary_unary(
-                "/aicc.mo.v1.MessageIngest/IngestBatch",
-                request_serializer=IngestBatchRequest.SerializeToString,
-                response_deserializer=IngestBatchResponse.FromString,
+        response = self.call(
+            "MessageIngest/IngestBatch", IngestBatchRequest(messages=messages), IngestBatchResponse.FromString
+        )
+        assert IngestOutcome.INGEST_OUTCOME_REJECTED not in {result.outcome for result in response.results}
+
+    def quarantine(self, channel: str, **bodies: bytes) -> None:
+        """Have the service keep a request for each entry id, in which From was missing."""
+        requests = [
+            QuarantinedRequest(
+                entry_id=entry_id,
+                channel_config_id=channel,
+                integrator="twilio",
+                headers=[Parameter(name="User-Agent", value="TwilioProxy/1.1")],
+                body=body,
+                reasons=[FieldViolation(field="From", description="is missing")],
+                receive_time=Timestamp(seconds=1_700_000_000),
             )
-            response = call(IngestBatchRequest(messages=messages), timeout=10)
-        stored = {IngestOutcome.INGEST_OUTCOME_ACCEPTED, IngestOutcome.INGEST_OUTCOME_HELD}
-        assert {result.outcome for result in response.results} <= stored
+            for entry_id, body in bodies.items()
+        ]
+        self.call("MessageIngest/Quarantine", QuarantineRequest(requests=requests), QuarantineResponse.FromString)
+
+    def call(self, method: str, request: Message, decode: Callable[[bytes], _Response]) -> _Response:
+        """Call the service as a shim does."""
+        with grpc.insecure_channel(self.service) as connection:
+            call: grpc.UnaryUnaryMultiCallable[bytes, _Response] = connection.unary_unary(
+                f"/aicc.mo.v1.{method}", response_deserializer=decode
+            )
+            return call(request.SerializeToString(), timeout=10)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,20 @@ def test_a_message_is_shown_with_its_life_and_its_text_only_when_asked_for(mo: M
     assert "acknowledged" in mo("message", "show", "shown", "SM1").stdout
 
 
+def test_other_messages_with_the_same_id_are_shown_beside_it(mo: Mo) -> None:
+    mo.create_channel("clashing", "--destination", "clashing")
+    mo.ingest("clashing", "SM1", body="the first")
+    mo.ingest("clashing", "SM1", body="the second", sender="whatsapp:+447700900199")
+    without = mo("message", "show", "clashing", "SM1").stdout
+    assert "CLASH STORED" in without
+    assert "447700900199" in without
+    assert "the second" not in without
+    assert "BODY" not in without
+    assert "the second" in mo("message", "show", "clashing", "SM1", "--include-text").stdout
+    (clash,) = mo("message", "show", "clashing", "SM1", "--include-text", "--json").object["clashes"]
+    assert clash["message"]["body"] == "the second"
+
+
 def test_a_message_that_is_not_there_is_said_in_one_line(mo: Mo) -> None:
     mo.create_channel("without")
     shown = mo("message", "show", "without", "SM404", code=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aicc.mo.v1.channel_directory_pb2 import ReportShimRequest, ReportShimResponse, ShimReport
+
 from tests.cli.commands import Mo
 from tests.processes import running_service
 
@@ -17,6 +19,40 @@ def test_it_tells_health_and_what_waits_in_each_destination(mo: Mo) -> None:
     (found,) = [item for item in shown["destinations"] if item["name"] == "waiting"]
     assert (found["backlog"], found["leased"]) == ("2", "1")
     assert "serving" in mo("status").stdout
+
+
+def test_it_tells_what_waits_for_an_operator_and_what_came_in_on_each_channel(tmp_path: Path) -> None:
+    with running_service(tmp_path) as process:
+        mo = Mo(process.listen)
+        mo.create_channel("one", "--no-destination")
+        mo.ingest("one", "SM1", "SM2")
+        mo.ingest("one", "SM1", body="another")
+        mo.quarantine("one", q1=b"", q2=b"", q3=b"")
+        shown = mo("status", "--json").object
+        assert (shown["held"], shown["quarantined"], shown["degraded"], shown["shims"]) == ("2", "3", [], [])
+        (channel,) = shown["channels"]
+        assert (channel["channel_config_id"], channel["messages"], channel["clashes"]) == ("one", "2", "1")
+        assert channel["recovered"] == "0"
+        assert 0 <= channel["seconds_since_last_message"] < 60
+        lines = [line.split() for line in mo("status").stdout.splitlines()]
+        assert ["held", "2"] in lines
+        assert ["quarantined", "3"] in lines
+        assert any(line[:1] == ["one"] and line[-3:] == ["2", "0", "1"] for line in lines)
+
+
+def test_a_shim_that_journals_is_said_and_is_no_failure(mo: Mo) -> None:
+    report = ShimReport(host_id="edge-1", version="1.2.3", workers=2, journal_messages=340, journal_bytes=3 << 20)
+    mo.call("ChannelDirectory/ReportShim", ReportShimRequest(report=report), ReportShimResponse.FromString)
+    shown = mo("status").stdout
+    assert "serving, degraded" in shown
+    assert "edge-1" in shown
+    assert "3.0 MiB" in shown
+    whole = mo("status", "--json").object
+    (shim,) = whole["shims"]
+    assert (shim["workers"], shim["journal_messages"], shim["is_silent"]) == (2, "340", False)
+    assert 0 <= shim["seconds_since_report"] < 15
+    (reason,) = whole["degraded"]
+    assert "340 messages" in reason
 
 
 def test_it_fails_when_the_service_is_gone_or_does_not_answer(tmp_path: Path) -> None:

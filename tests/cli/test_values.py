@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shim.cli.texts import age_text, enum_text, plain_table, printable, seconds_text, time_text
+from shim.cli.texts import age_text, bytes_text, enum_text, plain_table, printable, seconds_text, time_text
 from shim.cli.values import duration_seconds, point_in_time, service_fault
 
 NOW = datetime(2026, 11, 22, 17, 0, tzinfo=UTC)
@@ -96,3 +96,18 @@ def test_times_are_shown_in_utc_to_the_millisecond_and_absent_ones_not_at_all() 
 
 def test_an_enum_reads_as_a_word() -> None:
     assert enum_text("HOLD_REASON_CHANNEL_PAUSED", "HOLD_REASON_") == "channel-paused"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1_023, "1023 B"),
+        (1_536, "1.5 KiB"),
+        (3 << 20, "3.0 MiB"),
+        (10 << 30, "10.0 GiB"),
+        (1 << 50, "1024.0 TiB"),
+    ],
+)
+def test_a_size_is_told_in_the_unit_that_fits(count: int, text: str) -> None:
+    assert bytes_text(count) == text

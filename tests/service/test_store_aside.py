@@ -77,6 +77,26 @@ async def test_released_messages_come_after_the_delivery_that_is_out(store: Stor
     assert await deliver_all(store) == [1, 2, 4]
 
 
+async def test_what_is_released_in_several_goes_comes_in_the_original_order(store: Store) -> None:
+    held = await hold(store, *(f"SM{number}" for number in range(6)))
+    await store.record([a_message("live")])
+    for turn in ([held[2], held[3]], [held[0]], [held[5], held[4]], [held[1]]):
+        await store.release([Release(sequence, TO_DEFAULT) for sequence in turn])
+
+    assert await deliver_all(store) == [*held, 7]
+
+
+async def test_a_second_release_goes_behind_the_one_that_is_out_and_the_first_release(store: Store) -> None:
+    held = await hold(store, "SM1", "SM2", "SM3")
+    await store.record([a_message("live")])
+    await store.release([Release(held[0], TO_DEFAULT), Release(held[1], TO_DEFAULT)])
+    (out,) = (await store.claim("default", limit=1, max_bytes=1, lease_seconds=60)).deliveries
+    await store.release([Release(held[2], TO_DEFAULT)])
+    await store.settle("default", [Settlement(out.token, SettlementKind.NACK)])
+
+    assert await deliver_all(store) == [1, 2, 3, 4]
+
+
 async def test_a_released_message_can_be_the_first_of_its_conversation(store: Store) -> None:
     (held,) = await hold(store, "SM1")
     await store.release([Release(held, TO_DEFAULT)])

@@ -24,15 +24,26 @@ WHERE sequence = ? AND hold_reason IS NOT NULL RETURNING channel_config_id, send
 
 DISCARD = "UPDATE message SET hold_reason = NULL, discarded_at = ? WHERE sequence = ? AND hold_reason IS NOT NULL"
 
-FIND_LANE = "SELECT id, head, tail, is_leased FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ?"
-
-MAKE_LANE = """
-INSERT INTO lane (destination, channel_config_id, sender, head, tail, attempts, claims, is_leased, due_at)
-VALUES (?, ?, ?, 1, ?, 0, 0, 0, ?) RETURNING id
+FIND_LANE = """
+SELECT id, head, tail, is_leased, front FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ?
 """
 
-# What is out keeps its lease and its place: it only gets an earlier position.
-MOVE_LEASED = "UPDATE delivery SET position = position - ?2 WHERE lane = ?1 AND position = ?3"
+MAKE_LANE = """
+INSERT INTO lane (destination, channel_config_id, sender, head, tail, front, attempts, claims, is_leased, due_at)
+VALUES (?, ?, ?, 1, ?, ?, 0, 0, 0, ?) RETURNING id
+"""
+
+REFILL = "UPDATE lane SET tail = ?, front = ?, due_at = ? WHERE id = ?"
+
+# Those that earlier releases put in front and that are not out: few, or many only where many were released.
+TAKE_FRONT = "DELETE FROM delivery WHERE lane = ? AND position BETWEEN ? AND ? RETURNING message"
+
+# What is out keeps its lease: it only gets an earlier position.
+MOVE_LEASED = "UPDATE delivery SET position = ? WHERE lane = ? AND position = ?"
+
+SET_FRONT = "UPDATE lane SET head = ?, front = ? WHERE id = ?"
+
+SET_FRONT_READY = "UPDATE lane SET head = ?, front = ?, attempts = 0, due_at = ? WHERE id = ?"
 
 KEEP_CLASH = """
 INSERT INTO clash SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM clash WHERE message = ?1) < ?5
@@ -95,38 +106,37 @@ def release(transaction: Transaction, releases: Sequence[Release]) -> int:
 
 
 def _put_in_front(transaction: Transaction, lane: tuple[str, str, str], sequences: Sequence[int]) -> None:
+    """Put messages before what is not delivered yet: in order with those that an earlier release put there."""
     connection = transaction.connection
-    count = len(sequences)
+    transaction.ready.add(lane[0])
     found = connection.execute(FIND_LANE, lane).get
     if found is None:
-        lane_id, first = connection.execute(MAKE_LANE, (*lane, count, transaction.now)).get, 1
+        lane_id = connection.execute(MAKE_LANE, (*lane, len(sequences), len(sequences), transaction.now)).get
+        _insert(connection, lane_id, 1, sequences)
+        return
+    lane_id, head, tail, is_leased, front = found
+    if head > tail:
+        last = head + len(sequences) - 1
+        connection.execute(REFILL, (last, last, transaction.now, lane_id))
+        _insert(connection, lane_id, head, sequences)
+        return
+    first = head + is_leased
+    last = first - 1 if front is None else max(front, first - 1)
+    merged = sorted([*sequences, *(row[0] for row in connection.execute(TAKE_FRONT, (lane_id, first, last)))])
+    start = last + 1 - len(merged)
+    if is_leased:
+        connection.execute(MOVE_LEASED, (start - 1, lane_id, head))
+        connection.execute(SET_FRONT, (start - 1, last, lane_id))
     else:
-        lane_id, head, tail, is_leased = found
-        first = _make_room(transaction, lane_id, count, head=head, tail=tail, is_leased=is_leased)
-    positions = range(first, first + count)
+        connection.execute(SET_FRONT_READY, (start, last, transaction.now, lane_id))
+    _insert(connection, lane_id, start, merged)
+
+
+def _insert(connection: apsw.Connection, lane_id: int, start: int, sequences: Sequence[int]) -> None:
     connection.executemany(
         "INSERT INTO delivery VALUES (?, ?, ?)",
-        [(lane_id, position, sequence) for position, sequence in zip(positions, sequences, strict=True)],
+        [(lane_id, position, sequence) for position, sequence in enumerate(sequences, start)],
     )
-    transaction.ready.add(lane[0])
-
-
-def _make_room(transaction: Transaction, lane_id: int, count: int, *, head: int, tail: int, is_leased: bool) -> int:
-    """Make room for `count` deliveries in a lane, before all but what is out; return the first position."""
-    connection = transaction.connection
-    if head > tail:
-        connection.execute(
-            "UPDATE lane SET tail = tail + ?, due_at = ? WHERE id = ?", (count, transaction.now, lane_id)
-        )
-        return head
-    if is_leased:
-        connection.execute(MOVE_LEASED, (lane_id, count, head))
-        connection.execute("UPDATE lane SET head = head - ? WHERE id = ?", (count, lane_id))
-        return head - count + 1
-    connection.execute(
-        "UPDATE lane SET head = head - ?, attempts = 0, due_at = ? WHERE id = ?", (count, transaction.now, lane_id)
-    )
-    return head - count
 
 
 def discard(transaction: Transaction, sequences: Sequence[int]) -> int:

@@ -4,6 +4,9 @@
 
 ALTER TABLE message ADD COLUMN discarded_at INTEGER;
 
+-- Position of the last delivery that a release put in front of a lane; meaningless once head has passed it.
+ALTER TABLE lane ADD COLUMN front INTEGER;
+
 -- Held messages in their order, all of them or those of a channel.
 DROP INDEX message_held;
 CREATE INDEX message_held ON message (sequence) WHERE hold_reason IS NOT NULL;
