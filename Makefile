@@ -3,6 +3,8 @@
 
 # PYTHON=/path/to/python chooses one; else .ci/find-python does.
 TESTS ?= tests
+FULL_MINUTES ?= 8
+SOAK_HOURS ?= 8
 PYTEST_FLAGS ?= $(if $(CI),--durations=15)
 DESCRIPTOR := out/aicc-mo-v1.binpb
 BASELINE := protos/baseline.binpb
@@ -30,7 +32,13 @@ run: ready ## Service and shim on this machine, with a demo channel; Ctrl-C ends
 test: ready ## All tests, on all cores (TESTS=path/to/test.py for some)
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_FLAGS) $(TESTS)
 
-check: lint types proto-lint proto-breaking test ## All that CI checks
+test-full: ready ## Every fault, at length: nothing lost, doubled or reordered; 10 minutes
+	@$(BIN)/python -m tests.faults --minutes $(FULL_MINUTES) $(FULL_FLAGS)
+
+soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)
+	@$(BIN)/python -m tests.faults --minutes 0 --hours $(SOAK_HOURS) $(FULL_FLAGS)
+
+check: lint types proto-lint proto-breaking test ## What CI checks first; test-full is the rest
 
 bench: ready ## What a message costs beside a bare Tornado handler (needs wrk; BENCH_FLAGS=--json)
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
@@ -112,5 +120,5 @@ ready: tools .venv/.project
 	@touch $@
 
 FORCE:
-.PHONY: FORCE help run test check bench lint types format coverage stubs descriptor proto-lint proto-breaking \
-	proto-baseline dist lock clean tools ready
+.PHONY: FORCE help run test test-full soak check bench lint types format coverage stubs descriptor proto-lint \
+	proto-breaking proto-baseline dist lock clean tools ready

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
@@ -20,6 +21,17 @@ _RECENT_SECONDS = 30.0
 
 Result = TypeVar("Result")
 Failure = ServiceUnavailableError | ServiceFaultError
+
+
+class Diverted(Enum):
+    """What became of an item that was not sent."""
+
+    KEPT = "kept"
+    """It is safe where it was diverted to."""
+
+
+Divert = Callable[[Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], Failure], None]
+"""Takes items that won't be sent, in their order, each with its `settle`, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class BatchLimits:
 
 class _Waiting(NamedTuple, Generic[Result]):
     item: bytes
-    settle: Callable[[Result | Failure], None]
+    settle: Callable[[Result | Failure | Diverted], None]
     arrived_at: float
 
 
@@ -51,6 +63,8 @@ class Batcher(Generic[Result]):
 
     An item is an encoding for which concatenation is the encoding of both: a batch is its items joined, so that
     each message is serialised once, and its size is known exactly. `send` returns one result an item.
+
+    When a batch fails, it is diverted with all that waits behind it; `divert` settles it.
     """
 
     def __init__(
@@ -59,8 +73,10 @@ class Batcher(Generic[Result]):
         *,
         limits: BatchLimits,
         metrics: BatchingMetrics,
+        divert: Divert,
     ) -> None:
         self._send = send
+        self._divert = divert
         self._limits = limits
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -74,7 +90,7 @@ class Batcher(Generic[Result]):
         metrics.waiting_bytes.set_function(lambda: self._waiting_bytes)
         metrics.in_flight.set_function(lambda: len(self._in_flight))
 
-    def put(self, item: bytes, settle: Callable[[Result | Failure], None]) -> None:
+    def put(self, item: bytes, settle: Callable[[Result | Failure | Diverted], None]) -> None:
         """Let the item leave with the next batch; `settle` is called once, with its result or why there is none.
 
         Never calls `settle` before it returns; `settle` must not raise. Raises `OverloadError` when as much waits
@@ -120,8 +136,9 @@ class Batcher(Generic[Result]):
         self._depart()
 
     def _next_batch(self) -> list[_Waiting[Result]]:
-        """Take the oldest items, as many as may leave together; those that waited too long are failed instead."""
+        """Take the oldest items, as many as may leave together; those that waited too long are diverted instead."""
         batch: list[_Waiting[Result]] = []
+        late: list[_Waiting[Result]] = []
         size = 0
         too_old = self._loop.time() - self._limits.max_wait_seconds
         while self._waiting and len(batch) < self._limits.max_messages:
@@ -133,9 +150,11 @@ class Batcher(Generic[Result]):
             self._waiting_bytes -= len(entry.item)
             if entry.arrived_at < too_old:
                 size -= len(entry.item)
-                entry.settle(ServiceUnavailableError("the message waited too long for a batch"))
+                late.append(entry)
             else:
                 batch.append(entry)
+        if late:
+            self._turn_away(late, ServiceUnavailableError("the message waited too long for a batch"))
         return batch
 
     async def _carry(self, batch: list[_Waiting[Result]]) -> None:
@@ -158,5 +177,11 @@ class Batcher(Generic[Result]):
             _log.error("batch_failed", extra={"reason": str(failure), "messages": len(batch)})
         self._last_failure = failure
         self._failed_at = self._loop.time()
-        for entry in batch:
-            entry.settle(failure)
+        # What waits would only find out the same, each batch 2 s later.
+        batch += self._waiting
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._turn_away(batch, failure)
+
+    def _turn_away(self, entries: Sequence[_Waiting[Result]], failure: Failure) -> None:
+        self._divert([(entry.item, entry.settle) for entry in entries], failure)

@@ -1,7 +1,7 @@
 """Whether the shim does its work, and if not, why not. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -11,7 +11,7 @@ class Readiness(Enum):
     READY = "ready"
     DEGRADED = "degraded"
     """It answers, but something of ours is away."""
-    NOT_READY = "not_ready"
+    NOT_READY = "not ready"
     """It should get no requests."""
 
 
@@ -22,6 +22,12 @@ class Reason:
     readiness: Readiness
     reason: str
     detail: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """Figures and times, for machines."""
+
+    def to_json(self) -> Mapping[str, object]:
+        """Return it as /readyz has it."""
+        return {"reason": self.reason, "detail": self.detail, **self.facts}
 
 
 class Health:
@@ -30,20 +36,22 @@ class Health:
     def __init__(self) -> None:
         self.is_serving = False
         """Whether the public port is open to new requests."""
-        self._checks: list[Callable[[], Reason | None]] = [self._check_serving]
+        self._checks: list[Callable[[], Iterable[Reason]]] = [self._check_serving]
 
-    def add(self, check: Callable[[], Reason | None]) -> None:
+    def add(self, check: Callable[[], Iterable[Reason]]) -> None:
         """Add something that may be wrong; the check must be quick and not fail."""
         self._checks.append(check)
 
-    def report(self) -> tuple[Readiness, Sequence[Mapping[str, str]]]:
-        """Return the worst that there is, and every reason as JSON has it."""
-        reasons = [reason for check in self._checks if (reason := check())]
-        found = {reason.readiness for reason in reasons}
-        worst = next((r for r in (Readiness.NOT_READY, Readiness.DEGRADED) if r in found), Readiness.READY)
-        return worst, [{"reason": reason.reason, "detail": reason.detail} for reason in reasons]
+    def find_reasons(self) -> Sequence[Reason]:
+        """Return everything that is not as it should be."""
+        return [reason for check in self._checks for reason in check()]
 
-    def _check_serving(self) -> Reason | None:
-        if self.is_serving:
-            return None
-        return Reason(Readiness.NOT_READY, "not_serving", "The shim is starting or draining.")
+    def _check_serving(self) -> Iterable[Reason]:
+        if not self.is_serving:
+            yield Reason(Readiness.NOT_READY, "not_serving", "The shim is starting or draining.")
+
+
+def find_worst(reasons: Iterable[Reason]) -> Readiness:
+    """Return what the worst of the reasons makes of the shim."""
+    found = {reason.readiness for reason in reasons}
+    return next((r for r in (Readiness.NOT_READY, Readiness.DEGRADED) if r in found), Readiness.READY)

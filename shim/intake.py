@@ -6,7 +6,7 @@ be verified first gets a task. Every request is answered exactly once: a fault o
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,14 +22,16 @@ from aicc.mo.v1.message_ingest_pb2 import (
 from shim import answers
 from shim.answers import Answer
 from shim.authorization import Verifier
-from shim.batching import Batcher, Failure
+from shim.batching import Batcher, Divert, Diverted, Failure
 from shim.channel import Channel
 from shim.credentials import Credentials
 from shim.errors import OverloadError, ServiceUnavailableError
+from shim.journal import EntryKind, Journal, JournalError, JournalFullError, Marks
 from shim.link import encode
+from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
 from shim.replica import Replica
-from shim.translation import TRANSLATORS, Translator
+from shim.translation import TRANSLATORS
 from shim.translation.forms import FormError, Violation, parse_form
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class WebhookRequest:
     credentials: Credentials
     body: bytes
     received_at_ns: int
+    get_headers: Callable[[], Iterable[tuple[str, str]]] = tuple
+    """Called only when the request is quarantined."""
 
 
 Respond = Callable[[Answer], None]
@@ -66,12 +70,18 @@ class Intake:
         verifier: Verifier,
         batcher: Batcher[IngestResult],
         stored_answers: Mapping[str, Answer],
+        journal: Journal,
+        marks: Marks,
+        quarantine: Quarantine,
     ) -> None:
         self._replica = replica
         self._questions = questions
         self._verifier = verifier
         self._batcher = batcher
         self._stored_answers = stored_answers
+        self._journal = journal
+        self._marks = marks
+        self._quarantine = quarantine
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, request: WebhookRequest, respond: Respond) -> None:
@@ -125,17 +135,52 @@ class Intake:
             message = translator.to_message(
                 form, channel.channel_config_id, request.received_at_ns, channel.infer_message_type
             )
-            self._batcher.put(encode(message), partial(self._settle, translator, respond))
         except FormError as error:
-            respond(answers.invalid(error.detail, error.violations))
-        except OverloadError:
+            self._refuse(request, error, respond)
+            return
+        self._store(encode(message), partial(self._settle, request, respond), respond)
+
+    def _store(
+        self, message: bytes, settle: Callable[[IngestResult | Failure | Diverted], None], respond: Respond
+    ) -> None:
+        if self._marks.is_empty():
+            try:
+                self._batcher.put(message, settle)
+            except OverloadError:
+                pass
+            else:
+                return
+        # While anything waits in the journal, everything follows it there: so nothing overtakes.
+        try:
+            self._journal.append(EntryKind.MESSAGE, message, partial(_settle_kept, settle, _NOT_KEPT))
+        except JournalFullError:
             respond(answers.OVERLOADED)
+        except JournalError:
+            respond(answers.UNAVAILABLE)
 
-    def _settle(self, translator: Translator, respond: Respond, result: IngestResult | Failure) -> None:
+    def _refuse(self, request: WebhookRequest, error: FormError, respond: Respond) -> None:
+        self._quarantine.keep(
+            RefusedRequest(
+                integrator=request.integrator,
+                channel_config_id=request.channel_config_id,
+                headers=tuple(request.get_headers()),
+                body=request.body,
+                received_at_ns=request.received_at_ns,
+                reasons=error.violations or [Violation("", error.detail)],
+            )
+        )
+        respond(answers.invalid(error.detail, error.violations))
+
+    def _settle(self, request: WebhookRequest, respond: Respond, result: IngestResult | Failure | Diverted) -> None:
         with _Answering(respond):
-            respond(self._find_answer(translator, result))
+            if isinstance(result, IngestResult) and (error := _find_fault(request, result)):
+                self._refuse(request, error, respond)
+            else:
+                respond(self._find_answer(result))
 
-    def _find_answer(self, translator: Translator, result: IngestResult | Failure) -> Answer:
+    def _find_answer(self, result: IngestResult | Failure | Diverted) -> Answer:
+        if result is Diverted.KEPT:
+            return self._stored_answers["journalled"]
         if isinstance(result, ServiceUnavailableError):
             return answers.UNAVAILABLE
         if not isinstance(result, IngestResult):
@@ -145,16 +190,44 @@ class Intake:
         if result.outcome != INGEST_OUTCOME_REJECTED:
             _log.error("unknown_outcome", extra={"outcome": result.outcome})
             return answers.SERVICE_FAULT
-        if any(violation.field == "channel_config_id" for violation in result.violations):
-            # The channel never existed: the replica was of another directory.
-            return answers.BAD_CREDENTIALS
-        return answers.invalid(
-            "The form is no valid MO message.",
-            [
-                Violation(translator.parameter_names.get(violation.field, violation.field), violation.description)
-                for violation in result.violations
-            ],
-        )
+        # The channel never existed: the replica was of another directory.
+        return answers.BAD_CREDENTIALS
+
+
+def divert_to(journal: Journal) -> Divert:
+    """Make what takes a batcher's items into the journal when the service doesn't take them."""
+
+    def divert(items: Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], failure: Failure) -> None:
+        for message, settle in items:
+            try:
+                journal.append(EntryKind.MESSAGE, message, partial(_settle_kept, settle, failure))
+            except JournalError:
+                settle(failure)
+
+    return divert
+
+
+_NOT_KEPT = ServiceUnavailableError("the journal can't be written")
+
+
+def _settle_kept(settle: Callable[[Failure | Diverted], None], failure: Failure, error: JournalError | None) -> None:
+    settle(failure if error else Diverted.KEPT)
+
+
+def _find_fault(request: WebhookRequest, result: IngestResult) -> FormError | None:
+    """Return what the service finds wrong with a message of a channel that exists."""
+    if result.outcome != INGEST_OUTCOME_REJECTED:
+        return None
+    if any(violation.field == "channel_config_id" for violation in result.violations):
+        return None
+    names = TRANSLATORS[request.integrator].parameter_names
+    return FormError(
+        "The form is no valid MO message.",
+        [
+            Violation(names.get(violation.field, violation.field), violation.description)
+            for violation in result.violations
+        ],
+    )
 
 
 class _Answering:

@@ -13,7 +13,14 @@ from aicc.mo.v1.channel_directory_pb2 import (
     WatchChannelsResponse,
 )
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
-from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest, IngestBatchResponse, IngestResult
+from aicc.mo.v1.message_ingest_pb2 import (
+    IngestBatchRequest,
+    IngestBatchResponse,
+    IngestResult,
+    QuarantinedRequest,
+    QuarantineRequest,
+    QuarantineResponse,
+)
 from aicc.mo.v1.message_pb2 import MoMessage
 
 from shim.errors import ServiceFaultError, ServiceUnavailableError
@@ -53,6 +60,15 @@ def encode(message: MoMessage) -> bytes:
     return IngestBatchRequest(messages=[message]).SerializeToString()
 
 
+def encode_quarantined(request: QuarantinedRequest) -> bytes:
+    """Encode a `QuarantineRequest` of one request, to be joined like batches."""
+    return QuarantineRequest(requests=[request]).SerializeToString()
+
+
+FROM_JOURNAL = IngestBatchRequest(is_from_journal=True).SerializeToString()
+"""What to join a batch with whose messages come out of the journal."""
+
+
 class Link:
     """The calls that the shim makes."""
 
@@ -64,6 +80,11 @@ class Link:
             "/aicc.mo.v1.MessageIngest/IngestBatch",
             request_serializer=None,  # the batch is encoded already
             response_deserializer=IngestBatchResponse.FromString,
+        )
+        self._quarantine: grpc.aio.UnaryUnaryMultiCallable[bytes, QuarantineResponse] = self._channel.unary_unary(
+            "/aicc.mo.v1.MessageIngest/Quarantine",
+            request_serializer=None,
+            response_deserializer=QuarantineResponse.FromString,
         )
 
     async def send(self, batch: bytes) -> Sequence[IngestResult]:
@@ -77,6 +98,13 @@ class Link:
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         return response.results
+
+    async def quarantine(self, batch: bytes) -> None:
+        """Have an encoded `QuarantineRequest` kept. Raises what `send` does."""
+        try:
+            await self._quarantine(batch, timeout=BATCH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
 
     async def watch(self, directory_id: str, after_revision: int) -> AsyncGenerator[WatchChannelsResponse, None]:
         """Follow the directory from that revision on, until the stream breaks or falls silent.

@@ -14,8 +14,12 @@ class JsonFormatter(logging.Formatter):
     """Formats our own records with their fields, and those of libraries by their template alone.
 
     What a library puts into its messages, and what an exception says, could be a customer's; where it happened is
-    never.
+    never. `facts` are in every event.
     """
+
+    def __init__(self, **facts: object) -> None:
+        super().__init__()
+        self._facts = facts
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one event."""
@@ -26,17 +30,17 @@ class JsonFormatter(logging.Formatter):
         }
         if event["event"] == "library":
             event |= {"logger": record.name, "template": str(record.msg).partition("\n")[0]}
-        event |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        event |= self._facts | {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
         if record.exc_info and record.exc_info[0]:
             event["exception"] = record.exc_info[0].__qualname__
             event["frames"] = _frames(record.exc_info[2])
         return json.dumps(event, default=str)
 
 
-def configure(level: str) -> None:
-    """Log to stderr from now on. Once a process, before the event loop starts."""
+def configure(level: str, **facts: object) -> None:
+    """Log to stderr from now on, with these facts in every event. Once a process, before the event loop starts."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(**facts))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("shim").setLevel(level.upper())
 

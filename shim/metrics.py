@@ -26,6 +26,14 @@ class WebhookMetrics:
             "mo_webhook_timeouts", "Connections closed because a request didn't arrive in time.", registry=registry
         )
         self.connections = Gauge("mo_webhook_connections", "Open connections.", registry=registry)
+        self.pauses = Counter(
+            "mo_webhook_pauses",
+            "Times that no more connections were accepted: as many were open as may.",
+            registry=registry,
+        )
+        self.body_bytes = Gauge(
+            "mo_webhook_body_bytes", "Bytes of requests that are not answered yet.", registry=registry
+        )
 
 
 class VerificationMetrics:
@@ -86,6 +94,45 @@ class BatchingMetrics:
         (self._failed if failure else self._stored).inc()
         self._messages.observe(messages)
         self._seconds.observe(seconds)
+
+
+class JournalMetrics:
+    """The journal: what a worker appends, and what the host's drainer hands over."""
+
+    OUTCOMES = ("accepted", "duplicate", "held", "quarantined", "kept_aside")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.appended = Counter("mo_journal_appended", "Entries that went into the journal.", registry=registry)
+        self.refused = Counter("mo_journal_refused", "Entries that the journal had no room for.", registry=registry)
+        self.broken = Counter("mo_journal_broken", "Entries that could not be written.", registry=registry)
+        self.commit_seconds = Histogram(
+            "mo_journal_commit_seconds", "How long a transaction took.", buckets=_SECONDS, registry=registry
+        )
+        self.waiting_entries = Gauge(
+            "mo_journal_waiting_entries", "Entries that wait to be written.", registry=registry
+        )
+        self.messages = Gauge("mo_journal_messages", "Entries that wait for the service.", registry=registry)
+        self.bytes = Gauge("mo_journal_bytes", "Their bytes.", registry=registry)
+        self.oldest_seconds = Gauge(
+            "mo_journal_oldest_seconds", "How long the oldest of them waits; 0 without any.", registry=registry
+        )
+        self.damaged = Gauge("mo_journal_damaged_files", "Damaged files that are kept.", registry=registry)
+        handed_over = Counter(
+            "mo_journal_handed_over", "Entries that the service has now, by outcome.", ["outcome"], registry=registry
+        )
+        self.handed_over = {outcome: handed_over.labels(outcome) for outcome in self.OUTCOMES}
+
+
+class QuarantineMetrics:
+    """Requests that are authenticated but no valid MO message."""
+
+    RESULTS = ("kept", "journalled", "dropped")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        requests = Counter(
+            "mo_quarantine_requests", "Invalid requests, by whether they were kept.", ["result"], registry=registry
+        )
+        self.kept, self.journalled, self.dropped = (requests.labels(result) for result in self.RESULTS)
 
 
 def process_registry() -> CollectorRegistry:

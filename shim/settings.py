@@ -1,7 +1,10 @@
 """The shim's flags and variables -> `Settings`. Whatever is wrong with them is said all at once."""
 
+import dataclasses
 import ipaddress
+import json
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +14,7 @@ import click
 
 from shim.authorization import VerificationLimits
 from shim.batching import BatchLimits
+from shim.webhook import ConnectionLimits
 
 _VARIABLE_PREFIX = "MO_SHIM"
 
@@ -34,10 +38,35 @@ class Settings:
     service: str
     """A gRPC target."""
     state_dir: Path
+    host_id: str = "shim"
+    workers: int = 1
     reply: str = "empty"
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     batches: BatchLimits = field(default_factory=BatchLimits)
     verification: VerificationLimits = field(default_factory=VerificationLimits)
+    max_journal_bytes: int = 10 * 2**30
+    hand_over_only: bool = False
     log_level: str = "info"
+
+    def to_json(self) -> str:
+        """Write them for a worker, so that it has those of its supervisor whatever the variables say by then."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+
+def from_json(text: str) -> Settings:
+    """Read what `Settings.to_json` wrote."""
+    values = json.loads(text)
+    return Settings(
+        **values
+        | {
+            "listen": Address(*values["listen"]),
+            "admin_listen": Address(*values["admin_listen"]),
+            "state_dir": Path(values["state_dir"]),
+            "connections": ConnectionLimits(**values["connections"]),
+            "batches": BatchLimits(**values["batches"]),
+            "verification": VerificationLimits(**values["verification"]),
+        }
+    )
 
 
 def parse_address(text: str) -> Address:
@@ -62,6 +91,17 @@ def parse_target(text: str) -> str:
     if len(versions) > 1:
         raise click.BadParameter("mixes IPv4 and IPv6; list addresses of one kind")
     return f"ipv{versions.pop()}:" + ",".join(map(str, addresses))
+
+
+def parse_host_id(text: str) -> str:
+    """Read the name that the host reports under."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", text):
+        raise click.BadParameter("is no host id; give 1 to 128 letters, digits, dots, hyphens or underscores")
+    return text
+
+
+def _name_host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "shim"
 
 
 class _ThoroughCommand(click.Command):
@@ -94,6 +134,7 @@ class _ThoroughCommand(click.Command):
         return dict(options), rest, order
 
 
+_CONNECTIONS = ConnectionLimits()
 _BATCHES = BatchLimits()
 _VERIFICATION = VerificationLimits()
 
@@ -128,7 +169,20 @@ def _options() -> list[click.Parameter]:
             ["--state-dir"],
             type=click.Path(file_okay=False, path_type=Path),
             default="var/shim",
-            help="Folder for what the shim keeps. One shim each.",
+            help="Folder for what the shim keeps: the journal and the directory. One for each host.",
+        ),
+        _bounded("--workers", 1, 64, 1, "Processes that take requests: as many as there are cores for them."),
+        click.Option(
+            ["--host-id"],
+            default=_name_host,
+            show_default="the host's name",
+            help="What this host is called in `mo status`.",
+            callback=lambda _, __, value: parse_host_id(value),
+        ),
+        click.Option(
+            ["--hand-over-only"],
+            is_flag=True,
+            help="Take no requests: hand over what is in the journal, and end.",
         ),
         _chosen(
             "--reply",
@@ -137,6 +191,27 @@ def _options() -> list[click.Parameter]:
             "Answer stored messages with 204, or with 200 and an empty TwiML document.",
         ),
         _chosen("--log-level", ["debug", "info", "warning", "error"], "info", "What is logged on stderr."),
+        _bounded(
+            "--max-connections",
+            1,
+            1_000_000,
+            _CONNECTIONS.max_connections,
+            "Open connections of a worker; past it the next ones wait to be accepted.",
+        ),
+        _bounded(
+            "--max-body-bytes-in-memory",
+            2**18,
+            2**34,
+            _CONNECTIONS.max_body_bytes,
+            "Bytes of a worker's requests that are not answered yet; past it callers get 503.",
+        ),
+        _bounded(
+            "--max-journal-bytes",
+            2**20,
+            2**50,
+            10 * 2**30,
+            "Bytes of the host's journal; past it callers get 503.",
+        ),
         _bounded("--max-batch-messages", 1, 1_000, _BATCHES.max_messages, "Messages a batch."),
         _bounded("--max-batches-in-flight", 1, 64, _BATCHES.max_in_flight, "Batches out at once."),
         _bounded(
@@ -144,14 +219,14 @@ def _options() -> list[click.Parameter]:
             1,
             10_000_000,
             _BATCHES.max_waiting_messages,
-            "Messages that may wait for a batch; past it callers get 503.",
+            "Messages that may wait for a batch; past it they go to the journal.",
         ),
         _bounded(
             "--max-waiting-bytes",
             2**20,
             2**34,
             _BATCHES.max_waiting_bytes,
-            "Bytes that may wait for a batch; past it callers get 503.",
+            "Bytes that may wait for a batch; past it messages go to the journal.",
         ),
         _bounded(
             "--verification-threads", 1, 64, _VERIFICATION.threads, "Passwords verified at once: 40 ms, 19 MiB each."
@@ -186,8 +261,16 @@ def _to_settings(values: dict[str, Any]) -> Settings:
         admin_listen=values["admin_listen"],
         service=values["service"],
         state_dir=values["state_dir"],
+        host_id=values["host_id"],
+        workers=values["workers"],
+        hand_over_only=values["hand_over_only"],
+        max_journal_bytes=values["max_journal_bytes"],
         reply=values["reply"],
         log_level=values["log_level"],
+        connections=ConnectionLimits(
+            max_connections=values["max_connections"],
+            max_body_bytes=values["max_body_bytes_in_memory"],
+        ),
         batches=BatchLimits(
             max_messages=values["max_batch_messages"],
             max_in_flight=values["max_batches_in_flight"],

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -51,15 +52,35 @@ def running_service(directory: Path, /, *, env: Mapping[str, str] | None = None,
     return Process("service", ours | flags, cwd=directory, env=env)
 
 
-def running_shim(directory: Path, /, *, service: str, env: Mapping[str, str] | None = None, **flags: Flag) -> Process:
-    """A shim before `service` ("host:port") with its state in `directory`/shim; flags as in `running_service`."""
+def running_shim(
+    directory: Path,
+    /,
+    *,
+    service: str,
+    held: socket.socket | None = None,
+    env: Mapping[str, str] | None = None,
+    **flags: Flag,
+) -> Process:
+    """A shim before `service` ("host:port") with its state in `directory`/shim; flags as in `running_service`.
+
+    `held` is a listening socket that we hold and hand over to it, as systemd does.
+    """
     ours: dict[str, Flag] = {
         "listen": "127.0.0.1:0",
         "admin_listen": "127.0.0.1:0",
         "service": service,
         "state_dir": directory / "shim",
     }
-    return Process("shim", ours | flags, cwd=directory, env=env)
+    return Process("shim", ours | flags, cwd=directory, env=env, held=held)
+
+
+# What systemd does between fork and exec: the socket becomes file 3, and the variables name this very process.
+_HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Process:
@@ -69,9 +90,16 @@ class Process:
     admin_listen: str
 
     def __init__(
-        self, module: str, flags: Mapping[str, Flag], *, cwd: Path, env: Mapping[str, str] | None = None
+        self,
+        module: str,
+        flags: Mapping[str, Flag],
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        held: socket.socket | None = None,
     ) -> None:
         self.command = [sys.executable, "-m", module, *_spell(flags)]
+        self._held = held
         self._cwd = cwd
         self._env = _clean_environment() | dict(env or {})
         self._log: list[str] = []
@@ -119,6 +147,14 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The workers of a shim that serve, as far as it has logged, oldest first."""
+        events = self.events
+        gone = {event["pid"] for event in events if event.get("event") in {"worker_ended", "worker_died"}}
+        started = [event["pid"] for event in events if event.get("event") == "worker_started"]
+        return [pid for pid in started if pid not in gone]
 
     @property
     def stderr(self) -> str:
@@ -175,8 +211,11 @@ class Process:
         return " ".join(self.command[1:3])
 
     def _spawn(self) -> None:
+        passed = [self._held.fileno()] if self._held else []
+        before = [sys.executable, "-c", _HAND_OVER, str(passed[0])] if passed else []
         self._process = subprocess.Popen(
-            self.command,
+            before + self.command,
+            pass_fds=passed,
             cwd=self._cwd,
             env=self._env,
             stdin=subprocess.DEVNULL,

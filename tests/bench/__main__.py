@@ -40,9 +40,10 @@ class Round(NamedTuple):
 
 
 def cpu_seconds(process: Process) -> float:
-    """User and system time of a process so far, all its threads together."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and its workers so far, all their threads together."""
+    stats = [Path(f"/proc/{pid}/stat").read_text("ascii") for pid in (process.pid, *process.worker_pids)]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(

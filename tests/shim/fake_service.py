@@ -23,6 +23,9 @@ from aicc.mo.v1.message_ingest_pb2 import (
     IngestBatchRequest,
     IngestBatchResponse,
     IngestResult,
+    QuarantinedRequest,
+    QuarantineRequest,
+    QuarantineResponse,
 )
 from aicc.mo.v1.message_pb2 import MoMessage
 
@@ -76,6 +79,14 @@ class FakeService:
         self.may_answer.set()
         self.results: list[IngestResult] = []
         self.ingest_failure: grpc.StatusCode | None = None
+        self.outcomes: dict[str, IngestResult] = {}
+        """What becomes of a message, by its MessageSid."""
+        self.poison: dict[str, grpc.StatusCode] = {}
+        """What a batch fails with that has such a message."""
+        self.from_journal: list[bool] = []
+        self.quarantined: dict[str, QuarantinedRequest] = {}
+        self.quarantine_failure: grpc.StatusCode | None = None
+        self.quarantine_changed = asyncio.Event()
         self.questions: list[str] = []
         self.asked = asyncio.Event()
         self.question_failure: grpc.StatusCode | None = None
@@ -133,9 +144,22 @@ class FakeService:
         await self.may_answer.wait()
         if self.ingest_failure:
             await context.abort(self.ingest_failure, "as told")
+        for message in request.messages:
+            if code := self.poison.get(message.message_sid):
+                await context.abort(code, "as told")
+        self.from_journal += [request.is_from_journal] * len(request.messages)
+        accepted = IngestResult(outcome=INGEST_OUTCOME_ACCEPTED)
         return IngestBatchResponse(
-            results=self.results or [IngestResult(outcome=INGEST_OUTCOME_ACCEPTED)] * len(request.messages)
+            results=self.results or [self.outcomes.get(message.message_sid, accepted) for message in request.messages]
         )
+
+    async def _quarantine(self, request: QuarantineRequest, context: Context) -> QuarantineResponse:
+        if self.quarantine_failure:
+            await context.abort(self.quarantine_failure, "as told")
+        for quarantined in request.requests:
+            self.quarantined.setdefault(quarantined.entry_id, quarantined)
+        self.quarantine_changed.set()
+        return QuarantineResponse()
 
     async def _answer_question(self, request: GetChannelReplicaRequest, context: Context) -> GetChannelReplicaResponse:
         self.questions.append(request.channel_config_id)
@@ -181,7 +205,12 @@ class FakeService:
                         self._ingest,
                         request_deserializer=IngestBatchRequest.FromString,
                         response_serializer=IngestBatchResponse.SerializeToString,
-                    )
+                    ),
+                    "Quarantine": grpc.unary_unary_rpc_method_handler(
+                        self._quarantine,
+                        request_deserializer=QuarantineRequest.FromString,
+                        response_serializer=QuarantineResponse.SerializeToString,
+                    ),
                 },
             ),
             grpc.method_handlers_generic_handler(

@@ -33,6 +33,10 @@ class Events(logging.Handler):
     def count(self, name: str) -> int:
         return self._names.count(name)
 
+    def facts(self, name: str) -> Any:
+        """Return the first event of that name with its fields."""
+        return next(event for event in map(json.loads, self.lines) if event["event"] == name)
+
     async def wait_for(self, name: str, times: int = 1) -> None:
         async with asyncio.timeout(20):
             while self.count(name) < times:

@@ -1,13 +1,13 @@
 """Batches without a timer: order, bounds and failures."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shim.batching import Batcher, BatchLimits, Failure
+from shim.batching import Batcher, BatchLimits, Diverted, Failure
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
 from shim.metrics import BatchingMetrics
 
@@ -32,10 +32,19 @@ class Bench:
     def __init__(self, **limits: Any) -> None:
         self.service = Service()
         self.registry = CollectorRegistry()
-        self.settled: list[tuple[bytes, int | Failure]] = []
+        self.settled: list[tuple[bytes, int | Failure | Diverted]] = []
+        self.diverted: list[tuple[bytes, Failure]] = []
         self.batcher: Batcher[int] = Batcher(
-            self.service.send, limits=BatchLimits(**limits), metrics=BatchingMetrics(self.registry)
+            self.service.send,
+            limits=BatchLimits(**limits),
+            metrics=BatchingMetrics(self.registry),
+            divert=self.divert,
         )
+
+    def divert(self, items: Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], failure: Failure) -> None:
+        self.diverted.append((b"".join(item for item, _ in items), failure))
+        for _, settle in items:
+            settle(Diverted.KEPT)
 
     def put(self, items: bytes) -> None:
         for octet in items:
@@ -109,7 +118,7 @@ async def test_past_its_bounds_it_takes_nothing_more_and_recovers(limits: dict[s
 
 
 @pytest.mark.parametrize("failure", [ServiceUnavailableError("away"), ServiceFaultError("odd")])
-async def test_a_failed_batch_fails_all_its_items_and_no_other(failure: Failure) -> None:
+async def test_a_failed_batch_is_diverted_in_its_order_with_all_that_waits_behind_it(failure: Failure) -> None:
     bench = Bench(max_in_flight=1)
     bench.put(b"ab")
     await turn()
@@ -117,10 +126,28 @@ async def test_a_failed_batch_fails_all_its_items_and_no_other(failure: Failure)
     bench.service.outcomes[0].set_exception(failure)
     await turn()
     assert bench.batcher.recent_failure is failure
+    assert bench.diverted == [(b"abc", failure)]
+    assert bench.service.batches == [b"ab"]
+    bench.put(b"d")
+    await turn()
     bench.service.answer(1)
     await bench.batcher.drain()
-    assert bench.settled == [(b"a", failure), (b"b", failure), (b"c", ord("c"))]
+    kept = Diverted.KEPT
+    assert bench.settled == [(b"a", kept), (b"b", kept), (b"c", kept), (b"d", ord("d"))]
     assert bench.batcher.recent_failure is None
+
+
+async def test_a_batch_that_was_out_already_fails_for_itself_later() -> None:
+    bench = Bench(max_in_flight=2)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"b")
+    await turn()
+    bench.put(b"c")
+    for number in (0, 1):
+        bench.service.outcomes[number].set_exception(ServiceUnavailableError("away"))
+        await turn()
+    assert [items for items, _ in bench.diverted] == [b"ac", b"b"]
 
 
 async def test_too_few_results_are_a_fault() -> None:
@@ -129,15 +156,15 @@ async def test_too_few_results_are_a_fault() -> None:
     await turn()
     bench.service.outcomes[0].set_result([1])
     await bench.batcher.drain()
-    assert [type(result) for _, result in bench.settled] == [ServiceFaultError] * 2
+    assert [(items, type(failure)) for items, failure in bench.diverted] == [(b"ab", ServiceFaultError)]
 
 
-async def test_what_waited_too_long_is_failed_instead_of_sent() -> None:
+async def test_what_waited_too_long_is_diverted_instead_of_sent() -> None:
     bench = Bench(max_in_flight=1, max_wait_seconds=-1)
     bench.put(b"ab")
     await bench.batcher.drain()
     assert bench.service.batches == []
-    assert [type(result) for _, result in bench.settled] == [ServiceUnavailableError] * 2
+    assert [(items, type(failure)) for items, failure in bench.diverted] == [(b"ab", ServiceUnavailableError)]
 
 
 async def test_settling_may_put_the_next_item() -> None:

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from shim.health import Health, Readiness, Reason
+from shim.health import Health, Readiness, Reason, find_worst
 from shim.logs import JsonFormatter
 from tests.shim.caller import basic, post
 from tests.shim.running import RunningShim
@@ -40,13 +40,15 @@ async def test_metrics_tell_about_messages_and_never_who_wrote(shim: RunningShim
 
 def test_the_worst_reason_decides() -> None:
     health = Health()
-    assert health.report()[0] is Readiness.NOT_READY
+    assert find_worst(health.find_reasons()) is Readiness.NOT_READY
     health.is_serving = True
-    assert health.report() == (Readiness.READY, [])
-    health.add(lambda: Reason(Readiness.DEGRADED, "slow", "It is slow."))
-    assert health.report() == (Readiness.DEGRADED, [{"reason": "slow", "detail": "It is slow."}])
+    assert find_worst(health.find_reasons()) is Readiness.READY
+    slow = Reason(Readiness.DEGRADED, "slow", "It is slow.", {"seconds": 3})
+    health.add(lambda: [slow])
+    assert find_worst(health.find_reasons()) is Readiness.DEGRADED
+    assert slow.to_json() == {"reason": "slow", "detail": "It is slow.", "seconds": 3}
     health.is_serving = False
-    assert health.report()[0] is Readiness.NOT_READY
+    assert find_worst(health.find_reasons()) is Readiness.NOT_READY
 
 
 @pytest.mark.parametrize("name", ["asyncio", "tornado.general", "grpc._cython"])

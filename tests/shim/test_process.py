@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -48,6 +49,10 @@ def test_the_defaults_are_those_of_the_house() -> None:
     settings = read_settings()
     assert (str(settings.listen), str(settings.admin_listen)) == ("127.0.0.1:8080", "127.0.0.1:8081")
     assert (settings.service, settings.state_dir) == ("ipv4:127.0.0.1:50051", Path("var/shim"))
+    assert (settings.workers, settings.hand_over_only) == (1, False)
+    assert (settings.connections.max_connections, settings.connections.max_body_bytes) == (10_000, 64 * 2**20)
+    assert settings.max_journal_bytes == 10 * 2**30
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", settings.host_id)
 
 
 def test_every_flag_is_a_variable() -> None:
@@ -79,10 +84,13 @@ def test_a_service_that_cannot_be_is_refused(given: str) -> None:
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
     ended = run_shim(
-        "--listen", "nowhere", "--bogus", "--reply=xml", "stray", "--verification-threads", MO_SHIM_ADMIN_LISTEN="x:y"
+        *("--listen", "nowhere", "--bogus", "--reply=xml", "stray", "--workers=0", "--host-id=a b"),
+        "--verification-threads",
+        MO_SHIM_ADMIN_LISTEN="x:y",
     )
     assert ended.returncode == 2
-    for fault in ("--listen", "--bogus", "--reply", "stray", "--verification-threads", "--admin-listen"):
+    named = ("--listen", "--bogus", "--reply", "stray", "--workers", "--host-id", "--verification-threads")
+    for fault in (*named, "--admin-listen"):
         assert fault in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -118,14 +126,21 @@ async def test_it_logs_json_lines_only(process: Process, service: FakeService) -
     assert (await post(process.listen)).status == 204
     await service.stop()
     await asyncio.to_thread(process.wait_for_event, "directory_lost")
-    assert (await post(process.listen)).status == 503
+    assert (await post(process.listen)).status == 204
     await asyncio.to_thread(process.wait_for_event, "batch_failed")
-    assert [json.loads(line)["event"] for line in process.stderr.splitlines()] == [
-        "listening",
+    await asyncio.to_thread(process.wait_for_event, "hand_over_failed")
+    events = [json.loads(line) for line in process.stderr.splitlines()]
+    assert [event["event"] for event in events if event.get("worker") == 0] == [
         "directory_connected",
         "directory_received",
         "directory_lost",
         "batch_failed",
+    ]
+    assert [event["event"] for event in events if "worker" not in event] == [
+        "worker_started",
+        "listening",
+        "journalling",
+        "hand_over_failed",
     ]
     assert all(event["time"].endswith("Z") and event["level"] for event in process.events)
 
@@ -136,7 +151,7 @@ async def test_an_order_to_stop_lets_what_is_on_its_way_finish(process: Process,
         caller.send(encode_request())
         await service.arrived.wait()
         process.terminate()
-        await asyncio.to_thread(process.wait_for_event, "draining")
+        await asyncio.to_thread(process.wait_for_event, "worker_draining")
         readiness = await post(process.admin_listen, b"", method="GET", path="/readyz")
         assert (readiness.status, json.loads(readiness.body)["reasons"][0]["reason"]) == (503, "not_serving")
         service.may_answer.set()
@@ -151,7 +166,7 @@ async def test_a_request_on_an_open_connection_is_answered_during_the_drain(proc
         assert (await idle.post()).status == 204
         assert (await busy.post()).status == 204
         process.terminate()
-        await asyncio.to_thread(process.wait_for_event, "draining")
+        await asyncio.to_thread(process.wait_for_event, "worker_draining")
         response: Response = await busy.post(FORM | {"MessageSid": "SM2"})
         assert (response.status, response.headers["Connection"]) == (204, "close")
         assert await busy.is_closed()
@@ -177,6 +192,9 @@ async def test_a_service_that_hangs_does_not_hold_up_the_end(process: Process, s
         caller.send(encode_request())
         await service.arrived.wait()
         process.terminate()
-        assert (await caller.read()).status == 503
+        assert (await caller.read()).status == 204
         assert await asyncio.to_thread(process.wait, 10) == 0
+        remains = process.wait_for_event("journal_remains")
+        assert remains["messages"] == 1
+        assert remains["oldest"].endswith("Z")
     service.may_answer.set()

@@ -240,40 +240,60 @@ async def test_a_paused_channel_takes_messages(shim: RunningShim) -> None:
     assert (await shim.post()).status == 204
 
 
-@pytest.mark.parametrize("name", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
-async def test_a_service_that_is_away_is_503_with_retry_after(shim: RunningShim, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"]
+)
+async def test_what_the_service_does_not_take_is_journalled_and_handed_over_later(shim: RunningShim, name: str) -> None:
     shim.service.ingest_failure = grpc.StatusCode[name]
     response = await shim.post()
-    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    assert response.status == 204
     assert_is_fit_for_twilio(response)
-    assert await shim.answered("unavailable") == 1
-    status, readiness = await shim.readiness()
-    assert (status, readiness["status"], readiness["reasons"][0]["reason"]) == (200, "degraded", "messages_not_stored")
-    shim.service.ingest_failure = None
-    assert (await shim.post()).status == 204
-    assert (await shim.readiness())[1]["status"] == "ready"
-
-
-@pytest.mark.parametrize("name", ["INVALID_ARGUMENT", "UNIMPLEMENTED", "INTERNAL", "UNKNOWN"])
-async def test_a_batch_that_is_refused_as_such_is_our_fault(shim: RunningShim, name: str) -> None:
-    shim.service.ingest_failure = grpc.StatusCode[name]
-    assert (await shim.post()).status == 503
-    assert await shim.answered("service_fault") == 1
+    assert await shim.answered("journalled") == 1
     assert shim.events.count("batch_failed") == 1
 
 
-@pytest.mark.parametrize(
-    "results", [[IngestResult()] * 2, [IngestResult.FromString(b"\x08\x63")]], ids=["too many", "an unknown outcome"]
-)
-async def test_results_that_make_no_sense_are_our_fault(shim: RunningShim, results: list[IngestResult]) -> None:
-    shim.service.results = results
+async def test_readiness_tells_since_when_the_shim_is_journalling(shim: RunningShim) -> None:
+    shim.service.ingest_failure = grpc.StatusCode.UNAVAILABLE
+    assert (await shim.post()).status == 204
+    await shim.events.wait_for("hand_over_failed")
+    status, readiness = await shim.readiness()
+    (reason,) = readiness["reasons"]
+    assert (status, readiness["status"], reason["reason"], reason["messages"]) == (200, "degraded", "journalling", 1)
+    assert reason["since"].endswith("Z")
+    assert reason["oldest"] <= reason["since"]
+    assert "UNAVAILABLE" in reason["detail"]
+    shim.service.ingest_failure = None
+    await shim.events.wait_for("journal_empty")
+    assert (await shim.post(FORM | {"MessageSid": "SM2"})).status == 204
+    assert (await shim.readiness())[1] == {"status": "ready", "reasons": []}
+
+
+async def test_a_full_journal_is_503_with_retry_after(open_shim_with: OpenShim) -> None:
+    async with open_shim_with(max_journal_bytes=100) as shim:
+        shim.service.ingest_failure = grpc.StatusCode.UNAVAILABLE
+        response = await shim.post()
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert_is_fit_for_twilio(response)
+        shim.service.ingest_failure = None
+        assert (await shim.post()).status == 204
+
+
+async def test_results_of_the_wrong_number_are_our_fault_and_the_message_is_kept(shim: RunningShim) -> None:
+    shim.service.results = [IngestResult()] * 2
+    assert (await shim.post()).status == 204
+    assert await shim.answered("journalled") == 1
+
+
+async def test_an_unknown_outcome_is_our_fault(shim: RunningShim) -> None:
+    shim.service.results = [IngestResult.FromString(b"\x08\x63")]
     assert (await shim.post()).status == 503
     assert await shim.answered("service_fault") == 1
 
 
-async def test_a_service_that_hangs_is_503_after_two_seconds(shim: RunningShim) -> None:
+async def test_a_service_that_hangs_is_waited_for_two_seconds(shim: RunningShim) -> None:
     shim.service.may_answer.clear()
-    assert (await shim.post()).status == 503
+    assert (await shim.post()).status == 204
+    assert await shim.answered("journalled") == 1
     shim.service.may_answer.set()
 
 

@@ -89,9 +89,10 @@ async def test_a_service_that_was_away_is_found_again(gateway: Gateway, tmp_path
     await gateway.create()
     assert await gateway.status() == 204
     gateway.service.kill()
-    assert await gateway.status(sid="SM2") == 503
+    assert await gateway.status(sid="SM2") == 204
     async with running_service(tmp_path, listen=gateway.service.listen):
-        await gateway.wait_for_status(204, seconds=3)
+        await asyncio.to_thread(gateway.shim.wait_for_event, "journal_empty")
+        assert await gateway.status(sid="SM3") == 204
         await asyncio.to_thread(gateway.shim.wait_for_event, "directory_connected", occurrence=2)
 
 
@@ -102,14 +103,15 @@ async def test_a_restarted_shim_knows_its_callers_while_the_service_is_away(gate
     assert await asyncio.to_thread(gateway.shim.wait) == 0
     gateway.service.kill()
     async with running_shim(tmp_path, service=gateway.service.listen) as successor:
-        assert (await post(successor.listen)).status == 503
+        assert (await post(successor.listen)).status == 204
         assert (await post(successor.listen, authorization=basic(password="wrong"))).status == 401
 
 
-async def test_a_frozen_service_is_503_and_goes_on_when_it_thaws(gateway: Gateway) -> None:
+async def test_a_frozen_service_is_waited_for_and_goes_on_when_it_thaws(gateway: Gateway) -> None:
     await gateway.create()
     assert await gateway.status() == 204
     gateway.service.freeze()
-    assert await gateway.status(sid="SM2") == 503
+    assert await gateway.status(sid="SM2") == 204
     gateway.service.thaw()
-    await gateway.wait_for_status(204, seconds=3)
+    await asyncio.to_thread(gateway.shim.wait_for_event, "journal_empty")
+    assert await gateway.status(sid="SM3") == 204

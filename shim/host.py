@@ -1,0 +1,98 @@
+"""What a host has once, however many workers: the journal's drainer, its link, and the reports about it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shim.errors import StartError
+from shim.health import Readiness, Reason
+from shim.journal import Drainer, JournalState, Marks
+from shim.lifetime import keep_running
+from shim.metrics import JournalMetrics
+from shim.reports import ReportingLink, keep_reporting
+from shim.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_LAST_LOOKS = 50
+"""How often a shim that stops looks whether what its workers left is handed over, which takes a moment."""
+_LOOK_SECONDS = 0.02
+
+
+def find_journal(settings: Settings) -> Path:
+    """Return the folder of the host's journal, in a state directory that is its owner's alone.
+
+    Raises `StartError` when that can't be made.
+    """
+    try:
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"can't write in {settings.state_dir}: {error.strerror or error}; make it writable, or choose another with "
+            "--state-dir"
+        ) from error
+    return settings.state_dir / "journal"
+
+
+class Host:
+    """The journal of all workers, drained until the stack unwinds; then what remains is told."""
+
+    def __init__(self, stack: AsyncExitStack, settings: Settings, metrics: JournalMetrics) -> None:
+        """Set the journal in order, before any worker takes a request.
+
+        Raises `StartError` when the state directory can't be written.
+        """
+        self._settings = settings
+        folder = find_journal(settings)
+        self._marks = Marks(folder)
+        stack.callback(self._marks.close)
+        self._link = ReportingLink(settings.service)
+        stack.push_async_callback(self._link.close)
+        self._drainer = Drainer(folder, self._marks, self._link, metrics=metrics)
+        stack.callback(self._drainer.close)
+        keep_running(stack, "drainer", self._drainer.run())
+        stack.push_async_callback(self._hand_over_the_last)
+
+    def keep_reporting(self, stack: AsyncExitStack, count_workers: Callable[[], int]) -> None:
+        """Tell the service every 5 s how the host is, until the stack unwinds."""
+        reports = keep_reporting(self._link, self._settings.host_id, count_workers, lambda: self._drainer.state)
+        keep_running(stack, "reports", reports)
+
+    def find_reasons(self) -> Iterable[Reason]:
+        """Return what is wrong with the journal."""
+        yield from check_journal(self._drainer.state, self._settings.max_journal_bytes)
+
+    async def _hand_over_the_last(self) -> None:
+        for _ in range(_LAST_LOOKS):
+            if not self._marks.is_empty():
+                await asyncio.sleep(_LOOK_SECONDS)
+        if not self._marks.is_empty():
+            state = self._drainer.state
+            _log.warning("journal_remains", extra={"messages": state.messages, "oldest": _to_text(state.oldest_at)})
+
+
+def check_journal(state: JournalState, max_bytes: int) -> Iterable[Reason]:
+    """Say what the state of the journal means for the host's readiness."""
+    if state.messages:
+        since, oldest = _to_text(state.journalling_since), _to_text(state.oldest_at)
+        detail = f"{state.messages} messages wait in the journal, the oldest since {oldest or 'just now'}."
+        if state.last_failure:
+            detail += f" The service doesn't take them ({state.last_failure}): start it, or check --service."
+        facts = {"since": since, "messages": state.messages, "bytes": state.bytes, "oldest": oldest}
+        yield Reason(Readiness.DEGRADED, "journalling", detail, facts)
+    if state.bytes >= max_bytes:
+        detail = f"The journal holds {state.bytes} of {max_bytes} bytes: callers get 503. Raise --max-journal-bytes."
+        yield Reason(Readiness.NOT_READY, "journal_full", detail)
+    if state.damaged:
+        detail = f"{state.damaged} damaged files are kept in the journal; what could be read of them was handed over."
+        yield Reason(Readiness.DEGRADED, "journal_damaged", detail, {"files": state.damaged})
+    if state.kept_aside:
+        detail = f"The service refuses {state.kept_aside} entries; they are kept in the journal's handed.db."
+        yield Reason(Readiness.DEGRADED, "journal_kept_aside", detail, {"messages": state.kept_aside})
+
+
+def _to_text(at: float | None) -> str | None:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z" if at is not None else None

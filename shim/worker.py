@@ -1,0 +1,231 @@
+"""A worker: takes requests on the host's listening sockets, until its supervisor tells it to stop or is gone.
+
+Everything that a request needs is here: the replica, the verifier, the batcher, the journal's own file, the webhook.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+
+from aicc.mo.v1.message_ingest_pb2 import IngestResult
+from prometheus_client import CollectorRegistry
+
+from shim import answers, logs
+from shim.authorization import Verifier
+from shim.batching import Batcher
+from shim.errors import StartError
+from shim.health import Health, Readiness, Reason
+from shim.host import find_journal
+from shim.intake import Intake, divert_to
+from shim.journal import Journal, Marks
+from shim.lifetime import cancel, keep_running, log_lost_exceptions
+from shim.link import Link
+from shim.metrics import (
+    BatchingMetrics,
+    JournalMetrics,
+    QuarantineMetrics,
+    ReplicaMetrics,
+    VerificationMetrics,
+    WebhookMetrics,
+    process_registry,
+)
+from shim.quarantine import Quarantine
+from shim.questions import Questions
+from shim.replica import Replica
+from shim.replica_slot import open_replica_store
+from shim.settings import Settings, from_json
+from shim.sums import take_snapshot
+from shim.webhook import ConnectionLimits, WebhookServer
+
+_log = logging.getLogger("shim.worker")
+
+_DRAIN_SECONDS = 5.0
+_FINISH_SECONDS = 1.0
+_OTHER_FILES = 256
+"""Files that are no connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a worker is given by who starts it."""
+
+    settings: Settings
+    slot: int
+    sockets: Sequence[socket.socket]
+
+
+@asynccontextmanager
+async def open_worker(
+    part: Part, registry: CollectorRegistry, health: Health, journal_metrics: JournalMetrics
+) -> AsyncIterator[None]:
+    """Take requests until the context ends; then answer or journal what is on its way.
+
+    Raises `StartError` when the state directory can't be written.
+    """
+    async with AsyncExitStack() as stack:
+        limits = allow_files(part.settings.connections)
+        intake = _open_intake(stack, part, registry, health, journal_metrics)
+        metrics = WebhookMetrics(registry, answers.NAMES)
+        server = WebhookServer(intake, metrics, limits)
+        keep_running(stack, "sweep", server.sweep())
+        stack.push_async_callback(server.drain, _DRAIN_SECONDS)
+        server.serve(part.sockets)
+        health.is_serving = True
+        stack.callback(setattr, health, "is_serving", False)
+        yield
+
+
+def _open_intake(
+    stack: AsyncExitStack, part: Part, registry: CollectorRegistry, health: Health, journal_metrics: JournalMetrics
+) -> Intake:
+    settings = part.settings
+    store = open_replica_store(stack.enter_context(ExitStack()), settings.state_dir, part.slot)
+    link = Link(settings.service)
+    stack.push_async_callback(link.close)
+    replica_metrics = ReplicaMetrics(registry)
+    replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
+    health.add(lambda: _check_replica(replica))
+    keep_running(stack, "follow", replica.follow())
+    verifier = Verifier(limits=settings.verification, metrics=VerificationMetrics(registry), clock=time.time)
+    stack.callback(verifier.close)
+    marks, journal = _open_journal(stack, part, journal_metrics)
+    quarantine = Quarantine(link, journal, metrics=QuarantineMetrics(registry))
+    stack.callback(quarantine.drain)
+    keep_running(stack, "quarantine", quarantine.run())
+    batcher = Batcher(link.send, limits=settings.batches, metrics=BatchingMetrics(registry), divert=divert_to(journal))
+    stack.push_async_callback(_finish, batcher)
+    return Intake(
+        replica=replica,
+        questions=Questions(link, replica, metrics=replica_metrics, clock=time.monotonic),
+        verifier=verifier,
+        batcher=batcher,
+        stored_answers=answers.stored_answers(settings.reply),
+        journal=journal,
+        marks=marks,
+        quarantine=quarantine,
+    )
+
+
+def _open_journal(stack: AsyncExitStack, part: Part, metrics: JournalMetrics) -> tuple[Marks, Journal]:
+    folder = find_journal(part.settings)
+    marks = Marks(folder)
+    stack.callback(marks.close)
+    journal = Journal(folder, part.slot, marks, max_bytes=part.settings.max_journal_bytes, metrics=metrics)
+    stack.push_async_callback(journal.close)
+    return marks, journal
+
+
+async def _finish(batcher: Batcher[IngestResult]) -> None:
+    """Settle what nobody waits for any more: its callers are gone, and it may be stored all the same."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FINISH_SECONDS):
+            await batcher.drain()
+
+
+def _check_replica(replica: Replica) -> Iterable[Reason]:
+    if not replica.is_complete:
+        detail = "The channel directory was never received. Start the service, or check --service."
+        yield Reason(Readiness.NOT_READY, "no_directory", detail)
+    elif not replica.is_connected:
+        detail = "The service is away: callers are verified by the last known directory. Check --service."
+        yield Reason(Readiness.DEGRADED, "directory_not_followed", detail)
+
+
+def allow_files(limits: ConnectionLimits) -> ConnectionLimits:
+    """Let this process have a file for each connection, or fewer connections: accept() would fail again and again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_connections + _OTHER_FILES
+    if resource.RLIM_INFINITY not in {soft, hard}:
+        allowed = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+        if allowed < wanted:
+            fewer = max(1, allowed - _OTHER_FILES)
+            _log.warning("connections_limited", extra={"max_connections": fewer, "open_files_allowed": hard})
+            return replace(limits, max_connections=fewer)
+    return limits
+
+
+class Voice:
+    """A worker's end of its line to the supervisor: JSON lines both ways."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def obey(self, stopped: asyncio.Event, registry: CollectorRegistry, health: Health) -> None:
+        """Report whenever asked, and set `stopped` when told to, or when the supervisor is gone."""
+        with contextlib.suppress(ConnectionError):
+            while order := (await self._reader.readline()).decode().strip():
+                if order == "report":
+                    self.report(registry, health)
+                else:
+                    stopped.set()
+        stopped.set()
+
+    def report(self, registry: CollectorRegistry, health: Health) -> None:
+        """Say how this worker is."""
+        reasons = [
+            [reason.readiness.value, reason.reason, reason.detail, dict(reason.facts)]
+            for reason in health.find_reasons()
+        ]
+        self.say(report={"metrics": take_snapshot(registry), "reasons": reasons})
+
+    def say(self, **words: object) -> None:
+        """Send one line."""
+        self._writer.write(json.dumps(words).encode() + b"\n")
+
+    async def hang_up(self) -> None:
+        """Close the line when everything is said."""
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+def main() -> None:
+    """Run as a supervisor's child: the one argument says how, in JSON."""
+    given = json.loads(sys.argv[1])
+    settings = from_json(given["settings"])
+    logs.configure(settings.log_level, worker=given["slot"])
+    sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
+    part = Part(settings, given["slot"], sockets)
+    sys.exit(asyncio.run(_serve(part, socket.socket(fileno=given["line"]))))
+
+
+async def _serve(part: Part, line: socket.socket) -> int:
+    log_lost_exceptions()
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    # Ctrl-C reaches the whole group, and the supervisor says what becomes of it.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    voice = Voice(*await asyncio.open_connection(sock=line))
+    registry, health = process_registry(), Health()
+    obeying = asyncio.create_task(voice.obey(stopped, registry, health))
+    try:
+        async with open_worker(part, registry, health, JournalMetrics(registry)):
+            voice.say(serving=True)
+            await stopped.wait()
+            _log.info("worker_draining")
+    except StartError as error:
+        voice.say(failed=str(error))
+        return 1
+    else:
+        voice.report(registry, health)
+        return 0
+    finally:
+        await cancel(obeying)
+        await voice.hang_up()
+
+
+if __name__ == "__main__":
+    main()
