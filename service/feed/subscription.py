@@ -55,7 +55,8 @@ class Subscription:
         while True:
             await self._has_pending.wait()
             batch, self._pending = self._pending[:MOST_SETTLED_AT_ONCE], self._pending[MOST_SETTLED_AT_ONCE:]
-            self._results += await self._feed.settle(self._destination, batch)
+            results = await self._feed.settle(self._destination, batch)
+            self._results += results  # not in one: `+=` would read the list before the wait, and send it again after
             self._has_room.set()
             self._consumer.notify()
             if not self._pending:

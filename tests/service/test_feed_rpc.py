@@ -112,6 +112,20 @@ async def test_every_settlement_on_a_stream_is_answered(client: Client) -> None:
     stream.call.cancel()
 
 
+async def test_no_settlement_is_answered_twice_while_acks_keep_coming(client: Client) -> None:
+    await client.create_channel()
+    for number in range(300):
+        await ingest(client, f"SM{number}", sender=f"whatsapp:+{number}")
+    stream = Stream(client, max_outstanding_messages=300)
+    for delivery in await stream.deliveries(300):
+        stream.send(ack_ids=[delivery.ack_id])
+    stream.end()
+
+    answered = [result.ack_id async for response in stream.call for result in response.ack_results]
+
+    assert len(answered) == len(set(answered)) == 300
+
+
 async def test_a_stream_is_sent_no_more_than_its_credit(client: Client) -> None:
     await client.create_channel()
     for number in range(5):
