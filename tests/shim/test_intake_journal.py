@@ -13,7 +13,7 @@ from aicc.mo.v1.message_pb2 import FieldViolation
 from shim.batching import BatchLimits
 from shim.metrics import QuarantineMetrics
 from shim.quarantine import Quarantine, RefusedRequest
-from tests.shim.caller import FORM, Caller
+from tests.shim.caller import FORM, PATH, Caller
 from tests.shim.fake_service import FakeService, make_replica
 from tests.shim.journals import Host, until
 from tests.shim.running import OpenShim, RunningShim
@@ -162,7 +162,7 @@ async def test_refused_requests_are_bounded_and_what_is_dropped_is_counted(
 
 
 async def test_a_disabled_channel_is_not_quarantined(shim: RunningShim) -> None:
-    await shim.service.put(make_replica("C1", state=CHANNEL_STATE_DISABLED))
-    assert (await shim.post(b"")).status == 403
+    shim.service.add(make_replica("C2", state=CHANNEL_STATE_DISABLED))
+    assert (await shim.post(b"", path=PATH[:-1] + "2")).status == 403
     assert await shim.metric("mo_quarantine_requests_total", result="kept") == 0
     assert shim.service.quarantined == {}
