@@ -13,7 +13,7 @@ from tests.processes import Process, running_service, running_shim
 
 settings.register_profile("developer", deadline=None, max_examples=50)
 # The blob that CI prints repeats a failure anywhere: @reproduce_failure.
-settings.register_profile("ci", deadline=None, max_examples=200, print_blob=True)
+settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
