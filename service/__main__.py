@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from service.admin import AdminServer
 from service.directory import ChannelDirectory
@@ -22,6 +23,9 @@ from service.rpc.server import Health, build_server
 from service.settings import Settings, build_command
 from service.signals import Signal
 from service.store.sqlite import SqliteStore, microseconds_now
+
+if TYPE_CHECKING:  # at run time service.rpc imports it first, and quietens it
+    import grpc
 
 log = logging.getLogger("service")
 
@@ -92,10 +96,10 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
             feed.close()
 
 
-def _listen(server: object, address: str) -> str:
+def _listen(server: grpc.aio.Server, address: str) -> str:
     host, _, _ = address.rpartition(":")
     try:
-        port = server.add_insecure_port(address)  # type: ignore[attr-defined]
+        port = server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if not port:
