@@ -98,7 +98,7 @@ async def test_attempts_and_the_acknowledgement_are_in_the_life_of_a_message(sto
 
 
 async def test_a_held_message_is_stored_and_goes_nowhere(store: Store) -> None:
-    await store.record([a_message("SM1", hold_reason=HoldReason.UNROUTED, destinations=())])
+    await store.record([a_message("SM1", hold_reason=HoldReason.CHANNEL_PAUSED)])
 
     found = await store.find_message("C1", "SM1")
 
