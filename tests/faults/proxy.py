@@ -156,7 +156,8 @@ class _Connection:
     def end_answers(self) -> None:
         if not self._answers_ended and not self._answers.is_closing():
             self._answers_ended = True
-            self._answers.write_eof()
+            with contextlib.suppress(OSError):  # the peer has reset it: its answers have ended already
+                self._answers.write_eof()
 
     def reset(self) -> None:
         _reset(self._answers)
