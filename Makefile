@@ -43,6 +43,9 @@ check: lint types proto-lint proto-breaking test ## What CI checks first; test-f
 bench: ready ## What a message costs beside a bare Tornado handler (needs wrk; BENCH_FLAGS=--json)
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 
+bench-long: ready ## Outage, flood and whatever else takes minutes (needs wrk; BENCH_FLAGS='outage --json')
+	@$(BIN)/python -m tests.bench.long $(BENCH_FLAGS)
+
 ##@ Quality
 lint: ready ## Lint and formatting of the Python code
 	$(BIN)/ruff check
@@ -120,5 +123,5 @@ ready: tools .venv/.project
 	@touch $@
 
 FORCE:
-.PHONY: FORCE help run test test-full soak check bench lint types format coverage stubs descriptor proto-lint \
-	proto-breaking proto-baseline dist lock clean tools ready
+.PHONY: FORCE help run test test-full soak check bench bench-long lint types format coverage stubs descriptor \
+	proto-lint proto-breaking proto-baseline dist lock clean tools ready

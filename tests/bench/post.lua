@@ -1,18 +1,62 @@
 -- Posts a text message as Twilio sends it, each with a MessageSid of its own.
-local thread_count = 0
-function setup(thread)
-  thread:set("thread_number", thread_count)
-  thread_count = thread_count + 1
+-- Arguments: the Authorization header, two characters that name the run, and maybe how many messages a second.
+--
+-- With a rate it is an open loop: message n is due n/rate seconds after the first, whatever became of those before it.
+-- One that found no free connection in time is sent as soon as there is one, and counted as late.
+local ffi = require("ffi")
+ffi.cdef[[
+  typedef struct { long seconds; long nanoseconds; } mo_time;
+  int clock_gettime(int clock, mo_time *time);
+]]
+local CLOCK_MONOTONIC = 1
+local LATE_SECONDS = 0.1
+local threads = {}
+
+local function now()
+  local time = ffi.new("mo_time")
+  ffi.C.clock_gettime(CLOCK_MONOTONIC, time)
+  return tonumber(time.seconds) + tonumber(time.nanoseconds) / 1e9
 end
+
+function setup(thread)
+  thread:set("thread_number", #threads)
+  table.insert(threads, thread)
+end
+
 function init(args)
   request_number = 0
   headers = { ["Content-Type"] = "application/x-www-form-urlencoded", ["Authorization"] = args[1],
     ["User-Agent"] = "TwilioProxy/1.1", ["Accept"] = "*/*", ["I-Twilio-Idempotency-Token"] = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
     ["X-Twilio-Signature"] = "RSOYDt4T1cUTdK1PDd93/VVr8B8=" }
   run = args[2]
+  rate = tonumber(args[3])
+  planned, sent, late, latest = 0, 0, 0, 0
+  if rate then
+    delay = wait_for_turn
+  end
 end
+
+-- wrk asks a free connection how many milliseconds it is to wait before its next request.
+function wait_for_turn()
+  started_at = started_at or now()
+  planned = planned + 1
+  return math.max(0, math.floor((started_at + planned / rate - now()) * 1000))
+end
+
+local function note_lateness()
+  sent = sent + 1
+  local seconds = now() - (started_at + sent / rate)
+  latest = math.max(latest, seconds)
+  if seconds > LATE_SECONDS then
+    late = late + 1
+  end
+end
+
 function request()
   request_number = request_number + 1
+  if started_at then
+    note_lateness()
+  end
   local sid = string.format("SM%s%02d%022d", run, thread_number, request_number)
   local sender = string.format("%%2B4477009%05d", request_number % 5000)
   local body = "SmsMessageSid=" .. sid .. "&NumMedia=0&ProfileName=Ada+Okafor&MessageType=text&SmsSid=" .. sid ..
@@ -22,8 +66,21 @@ function request()
     "&From=whatsapp%3A" .. sender .. "&ApiVersion=2010-04-01"
   return wrk.format("POST", nil, headers, body)
 end
+
+local function sum(name)
+  local total = 0
+  for _, thread in ipairs(threads) do
+    total = total + (thread:get(name) or 0)
+  end
+  return total
+end
+
 done = function(summary, latency, requests)
-  local bad = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
-  io.write(string.format('JSON {"requests": %d, "seconds": %f, "bad": %d, "p50_ms": %f, "p99_ms": %f}\n',
-    summary.requests, summary.duration / 1e6, bad, latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+  local errors, seconds = summary.errors, summary.duration / 1e6
+  local due = (tonumber(threads[1]:get("rate")) or 0) * #threads * seconds
+  io.write(string.format('JSON {"requests": %d, "seconds": %f, "refused": %d, "broken": %d, "timed_out": %d,' ..
+    ' "p50_ms": %f, "p99_ms": %f, "max_ms": %f, "late": %d, "latest_seconds": %f, "omitted": %d}\n',
+    summary.requests, seconds, errors.status, errors.connect + errors.read + errors.write, errors.timeout,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency.max / 1000,
+    sum("late"), sum("latest"), math.max(0, due - sum("sent"))))
 end
