@@ -7,17 +7,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from service import metrics
 from service.admin import AdminServer
 from service.directory import ChannelDirectory
 from service.errors import StoreRefused
 from service.feed import MessageFeed
 from service.logs import configure_logs
 from service.readiness import Readiness
+from service.replays import ReplayRunner
+from service.retention import Pruner
 from service.routed_channels import RoutedChannels
 from service.rpc.server import Health, build_server
 from service.settings import Settings, build_command
@@ -54,6 +57,14 @@ class _Listener:
     def on_ready(self, destinations: Collection[str]) -> None:
         self._feed.on_ready(destinations)
 
+    def on_arrivals(self, counts: Mapping[str, int]) -> None:
+        self._feed.on_arrivals(counts)
+
+    def on_dead_letters(self, counts: Mapping[str, int]) -> None:
+        for destination, count in counts.items():
+            metrics.DEAD_LETTERS.inc(count)
+            log.warning("dead_lettered", extra={"destination": destination, "messages": count})
+
     def on_directory_change(self) -> None:
         self._changed.fire()
 
@@ -72,12 +83,20 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
         store.listen(_Listener(feed, changed))
         channels = RoutedChannels(store)
-        following = asyncio.create_task(channels.follow(changed, is_shared=store.is_shared))
-        stack.push_async_callback(_cancel, following)
+        _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
         health = Health()
         directory = ChannelDirectory(store, channels, changed, microseconds_now)
+        replays_started = Signal()
+        _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
+        _keep_running(stack, Pruner(store).run())
         server = build_server(
-            channels=channels, directory=directory, feed=feed, store=store, health=health, clock=microseconds_now
+            channels=channels,
+            directory=directory,
+            feed=feed,
+            store=store,
+            health=health,
+            replays_started=replays_started,
+            clock=microseconds_now,
         )
         readiness = Readiness(store, health.set_serving)
         listen = _listen(server, settings.listen)
@@ -85,8 +104,7 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
         await readiness.look()
-        watching = asyncio.create_task(readiness.watch())
-        stack.push_async_callback(_cancel, watching)
+        _keep_running(stack, readiness.watch())
         log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})
         try:
             yield RunningService(listen, admin_listen)
@@ -119,6 +137,10 @@ async def _open_admin(stack: AsyncExitStack, address: str, readiness: Readiness)
         ) from None
     stack.push_async_callback(admin.close)
     return f"{host}:{admin.port}"
+
+
+def _keep_running(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    stack.push_async_callback(_cancel, asyncio.create_task(work))
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""What is valid: names, keys, channels, routes. Pure; every function names all faults at once."""
+"""What is valid: names, keys, channels. Pure; every function names all faults at once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from service.errors import InvalidRequest, Violation
-from service.models import Channel, Route
-from service.routing import check_pattern
+from service.models import Channel, DestinationSettings
 
 CHANNEL_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 NUMBER = re.compile(r"\+[0-9]{7,15}", re.ASCII)
 PROVIDER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-MOST_ROUTES = 1000
-MOST_ALTERNATIVES = 1000
 
 
 def refuse(violations: Iterable[Violation]) -> None:
@@ -61,6 +57,10 @@ def check_name(field: str, value: str) -> Iterator[Violation]:
         yield Violation(field, "must be 1 to 128 of A-Z a-z 0-9 . _ -")
 
 
+def check_sender(value: str) -> Iterator[Violation]:
+    yield from _check_text("sender", value, 256)
+
+
 def check_channel(channel: Channel) -> Iterator[Violation]:
     """Find what is wrong with a channel, but for its routes and hashes."""
     yield from check_channel_id(channel.channel_config_id)
@@ -75,50 +75,24 @@ def check_channel(channel: Channel) -> Iterator[Violation]:
         yield from check_destination(channel.destination)
 
 
+def check_settings(settings: DestinationSettings) -> Iterator[Violation]:
+    """Find what is wrong with a destination's settings."""
+    for field, value, least, most in (
+        ("ack_deadline", settings.ack_deadline_seconds, 1, 600),
+        ("max_attempts", settings.max_attempts, 1, 100),
+        ("min_backoff", settings.min_backoff_seconds, 0, 600),
+        ("max_backoff", settings.max_backoff_seconds, 0, 600),
+        ("backoff_jitter", settings.backoff_jitter, 0, 1),
+        ("retention", settings.retention_seconds, 3600, 10 * 366 * 86_400),
+    ):
+        if not least <= value <= most:
+            yield Violation(f"settings.{field}", f"must be {least:,} to {most:,}")
+    if settings.min_backoff_seconds > settings.max_backoff_seconds:
+        yield Violation("settings.min_backoff", "must not be more than max_backoff")
+
+
 def check_password(password: str) -> Iterator[Violation]:
     yield from _check_text("password", password, 256)
-
-
-def check_routes(routes: Sequence[Route]) -> Iterator[Violation]:
-    """Find everything that is wrong with every route."""
-    if len(routes) > MOST_ROUTES:
-        yield Violation("routes", f"must be at most {MOST_ROUTES}")
-    seen: set[str] = set()
-    for index, route in enumerate(routes[:MOST_ROUTES]):
-        path = f"routes[{index}]"
-        if route.route_id in seen:
-            yield Violation(f"{path}.route_id", "is the id of an earlier route too")
-        seen.add(route.route_id)
-        yield from (Violation(f"{path}.{field}", text) for field, text in _check_route(route))
-
-
-def _check_route(route: Route) -> Iterator[Violation]:
-    if not NAME.fullmatch(route.route_id):
-        yield Violation("route_id", "must be 1 to 128 of A-Z a-z 0-9 . _ -")
-    if not 1 <= len(route.destinations) <= 16:
-        yield Violation("destinations", "must be 1 to 16")
-    if len(set(route.destinations)) < len(route.destinations):
-        yield Violation("destinations", "must not name one twice")
-    for index, name in enumerate(route.destinations):
-        yield from check_destination(name, f"destinations[{index}]")
-    for field, values in (
-        ("message_types", route.message_types),
-        ("keywords", route.keywords),
-        ("sender_prefixes", route.sender_prefixes),
-        ("button_payloads", route.button_payloads),
-    ):
-        yield from _check_alternatives(f"match.{field}", values)
-    problem = check_pattern(route.body_pattern) if route.body_pattern is not None else None
-    if problem:
-        yield Violation("match.body_pattern", problem)
-
-
-def _check_alternatives(field: str, values: Sequence[str]) -> Iterator[Violation]:
-    if len(values) > MOST_ALTERNATIVES:
-        yield Violation(field, f"must be at most {MOST_ALTERNATIVES}")
-    for index, value in enumerate(values[:MOST_ALTERNATIVES]):
-        if not value.strip():
-            yield Violation(f"{field}[{index}]", "must not be empty")
 
 
 def _check_text(field: str, value: str, most: int) -> Iterator[Violation]:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from service import checks, passwords
 from service.errors import Conflict, NotFound, Violation
-from service.models import Channel, ChannelChanges, ChannelState, Credentials, DirectoryPosition, Route
+from service.models import (
+    Channel,
+    ChannelChanges,
+    ChannelState,
+    Credentials,
+    DirectoryPosition,
+    MessageFacts,
+    Route,
+    RouteRevision,
+)
+from service.route_checks import check_routes
+from service.route_trials import Trial, try_routes
 from service.routed_channels import RoutedChannels
+from service.routing import RouteIndex, RouteWarning, find_warnings
 from service.signals import Signal
-from service.store.contract import Clock, DirectoryStore
+from service.store.contract import Clock, Store
 
 DEFAULT_GRACE_SECONDS = 24 * 3600
 LONGEST_GRACE_SECONDS = 30 * 24 * 3600
+LONGEST_AFFINITY_SECONDS = 30 * 24 * 3600
+MOST_TRIED = 10_000
 UPDATE_TRIES = 5
 CHANGES_AT_ONCE = 500
 HEARTBEAT_SECONDS = 5.0
@@ -28,10 +42,24 @@ class WithPassword(NamedTuple):
     generated: str
 
 
+class SetRoutes(NamedTuple):
+    """The revision of routes that were just set, and what is suspicious about them."""
+
+    revision: int
+    warnings: Sequence[RouteWarning]
+
+
+class TriedRoutes(NamedTuple):
+    """What a draft would change, and what is suspicious about it."""
+
+    trial: Trial
+    warnings: Sequence[RouteWarning]
+
+
 class ChannelDirectory:
     """Creates, changes and deletes channels. After each change, the next message is routed by it."""
 
-    def __init__(self, store: DirectoryStore, routed: RoutedChannels, changed: Signal, clock: Clock) -> None:
+    def __init__(self, store: Store, routed: RoutedChannels, changed: Signal, clock: Clock) -> None:
         self._store = store
         self._routed = routed
         self._changed = changed
@@ -39,7 +67,7 @@ class ChannelDirectory:
 
     async def create(self, channel: Channel, password: str) -> WithPassword:
         """Store a new channel; an empty password is generated. Raises `InvalidRequest`, `AlreadyExists`."""
-        checks.refuse([*checks.check_channel(channel), *_check_chosen(password)])
+        checks.refuse([*_check_channel(channel), *_check_chosen(password)])
         chosen = password or passwords.generate_password()
         hashed = await asyncio.to_thread(passwords.hash_password, chosen)
         credentials = replace(channel.credentials, password_hash=hashed)
@@ -74,7 +102,7 @@ class ChannelDirectory:
             if expected not in {None, current.revision}:
                 raise Conflict(f'channel "{channel_config_id}" has changed meanwhile; read it again and repeat')
             wanted = change(current)
-            checks.refuse(checks.check_channel(wanted))
+            checks.refuse(_check_channel(wanted))
             try:
                 stored = await self._store.replace_channel(wanted)
             except Conflict:
@@ -104,12 +132,36 @@ class ChannelDirectory:
 
         return WithPassword(await self.update(channel_config_id, rotate), "" if password else chosen)
 
-    async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
-        """Replace all routes, and return their revision. Raises `NotFound`, `InvalidRequest`, `Conflict`."""
-        checks.refuse(checks.check_routes(routes))
+    async def replace_routes(
+        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None
+    ) -> SetRoutes:
+        """Replace all routes, however suspicious. Raises `NotFound`, `InvalidRequest`, `Conflict`."""
+        examined = await asyncio.to_thread(_examine, routes)
         revision = await self._store.replace_routes(channel_config_id, routes, expected=expected)
         self._routed.forget(channel_config_id)
-        return revision
+        return SetRoutes(revision, examined.warnings)
+
+    async def try_routes(
+        self,
+        channel_config_id: str,
+        routes: Sequence[Route],
+        read_facts: Callable[[bytes], MessageFacts],
+        *,
+        most_messages: int,
+    ) -> TriedRoutes:
+        """Try a draft on the channel's newest messages. Raises `NotFound`, `InvalidRequest`."""
+        examined = await asyncio.to_thread(_examine, routes, *_check_most_messages(most_messages))
+        await self.load(channel_config_id)
+        today = (await self._routed.find([channel_config_id]))[channel_config_id]
+        trial = await try_routes(self._store, today, examined.routes, read_facts, most=most_messages)
+        return TriedRoutes(trial, examined.warnings)
+
+    async def list_route_revisions(
+        self, channel_config_id: str, *, before: int | None, limit: int
+    ) -> Sequence[RouteRevision]:
+        """Return the routes of a channel as they once were, newest first. Raises `NotFound`."""
+        await self.load(channel_config_id)
+        return await self._store.list_route_revisions(channel_config_id, before=before, limit=limit)
 
     async def delete(self, channel_config_id: str, *, expected: int | None) -> None:
         """Delete a channel. Raises `NotFound`, `Conflict`, `StillInUse`."""
@@ -134,6 +186,32 @@ def change_user(credentials: Credentials, webhook_user: str) -> Credentials:
     if webhook_user == credentials.webhook_user:
         return credentials
     return replace(credentials, webhook_user=webhook_user, revision=credentials.revision + 1)
+
+
+class _Examined(NamedTuple):
+    routes: RouteIndex
+    warnings: Sequence[RouteWarning]
+
+
+def _examine(routes: Sequence[Route], *further: Violation) -> _Examined:
+    """Make routes ready to be asked, and look for what is suspicious. Raises `InvalidRequest`, naming `further` too.
+
+    Takes 100 ms for the most routes that there may be.
+    """
+    checks.refuse([*further, *check_routes(routes)])
+    index = RouteIndex(routes)
+    return _Examined(index, list(find_warnings(index)))
+
+
+def _check_most_messages(most: int) -> Iterator[Violation]:
+    if not 1 <= most <= MOST_TRIED:
+        yield Violation("max_messages", f"must be 0 to {MOST_TRIED}")
+
+
+def _check_channel(channel: Channel) -> Iterator[Violation]:
+    yield from checks.check_channel(channel)
+    if not 0 <= channel.affinity_seconds <= LONGEST_AFFINITY_SECONDS:
+        yield Violation("affinity", "must be 0 s to 30 days, in whole seconds")
 
 
 def _check_chosen(password: str) -> Sequence[Violation]:

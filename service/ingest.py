@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 from service import metrics
 from service.errors import NotFound, Violation
-from service.models import Decision, HoldReason, IncomingMessage, MessageFacts, Recorded, RoutedMessage
+from service.models import (
+    Assignment,
+    AssignmentOutcome,
+    ChannelState,
+    Conversation,
+    Decision,
+    DeliveryKey,
+    HoldReason,
+    IncomingMessage,
+    MessageFacts,
+    MessageKey,
+    Recorded,
+    RoutedMessage,
+)
 from service.routed_channels import RoutedChannel, RoutedChannels
 from service.routing import Explanation, decide, explain
 from service.store.contract import Store
@@ -24,6 +37,7 @@ class IngestOutcome(enum.Enum):
     DUPLICATE = "duplicate"
     HELD = "held"
     REJECTED = "rejected"
+    ERASED = "erased"
 
 
 class IngestResult(NamedTuple):
@@ -42,13 +56,14 @@ class Rejected(NamedTuple):
 
 
 class RouteExplained(NamedTuple):
-    """What would become of a message, and why."""
+    """What would become of a message, and why. `assignment`: what has replaced the first destination."""
 
     decision: Decision
     explanations: Sequence[Explanation]
+    assignment: Assignment | None
 
 
-NO_FACTS = MessageFacts((), "")
+NO_FACTS = MessageFacts("", (), "")
 
 NO_SUCH_CHANNEL = IngestResult(
     IngestOutcome.REJECTED, violations=(Violation("channel_config_id", "is no channel; create it, or mend the id"),)
@@ -56,7 +71,7 @@ NO_SUCH_CHANNEL = IngestResult(
 
 
 class MessageIngest:
-    """Takes messages in, whole batches in one transaction."""
+    """Takes messages in, whole batches in one transaction; tells and sets where conversations go."""
 
     def __init__(self, store: Store, channels: RoutedChannels, fingerprint: Callable[[bytes], bytes]) -> None:
         """`fingerprint` is the same for payloads that tell the same message."""
@@ -90,12 +105,43 @@ class MessageIngest:
         outcomes = iter(_results(intake, recorded))
         return [next(outcomes) if result is None else result for result in results]
 
-    async def explain(self, channel_config_id: str, facts: MessageFacts, receiver: str) -> RouteExplained:
-        """Tell where a message would go, and why. Raises `NotFound`."""
+    async def explain(self, facts: MessageFacts, receiver: str) -> RouteExplained:
+        """Tell where a message would go now, and why. Raises `NotFound`."""
+        found = await self._load_channel(facts.channel_config_id)
+        decision = decide(found.channel, found.routes, facts, receiver)
+        explanations = explain(found.routes.routes, facts)
+        conversation = Conversation(facts.channel_config_id, facts.sender)
+        assignment = await self._store.find_assignment(conversation) if decision.hold_reason is None else None
+        decision = decision.assigned(assignment) if assignment else decision
+        return RouteExplained(decision, explanations, assignment)
+
+    async def load_payload(self, key: MessageKey) -> bytes:
+        """Return a stored message. Raises `NotFound`."""
+        stored = await self._store.find_message(*key)
+        if stored is None:
+            raise NotFound(f'channel "{key.channel_config_id}" has no such message; see: mo message list')
+        return stored.payload
+
+    async def assign(
+        self,
+        conversation: Conversation,
+        destination: str | None,
+        *,
+        ttl_seconds: float,
+        ack: DeliveryKey | None,
+        actor: str,
+    ) -> AssignmentOutcome:
+        """Let a conversation stay with a destination, or end that with None. Raises `NotFound`."""
+        found = await self._load_channel(conversation.channel_config_id)
+        if found.channel.state is ChannelState.DELETED:
+            raise _no_such(conversation.channel_config_id)
+        return await self._store.assign(conversation, destination, ttl_seconds=ttl_seconds, ack=ack, actor=actor)
+
+    async def _load_channel(self, channel_config_id: str) -> RoutedChannel:
         found = (await self._channels.find([channel_config_id])).get(channel_config_id)
         if found is None:
-            raise NotFound(f'no channel "{channel_config_id}"; see: mo channel list')
-        return RouteExplained(decide(found.channel, found.routes, facts, receiver), explain(found.routes, facts))
+            raise _no_such(channel_config_id)
+        return found
 
     async def _keep_clashes(self, intake: Sequence[RoutedMessage], recorded: Sequence[Recorded]) -> None:
         """Compare duplicates with their firsts, and keep aside those that are other messages."""
@@ -122,15 +168,18 @@ def _reject(item: IncomingMessage | Rejected, channels: dict[str, RoutedChannel]
 
 
 def _results(intake: Sequence[RoutedMessage], recorded: Sequence[Recorded]) -> Sequence[IngestResult]:
-    return [
-        _result(entry.sequence, entry.is_duplicate, routed.decision.hold_reason)
-        for entry, routed in zip(recorded, intake, strict=True)
-    ]
+    return [_result(entry, routed.decision.hold_reason) for entry, routed in zip(recorded, intake, strict=True)]
 
 
-def _result(sequence: int, is_duplicate: bool, hold_reason: HoldReason | None) -> IngestResult:
-    if is_duplicate:
-        return IngestResult(IngestOutcome.DUPLICATE, sequence)
+def _result(recorded: Recorded, hold_reason: HoldReason | None) -> IngestResult:
+    if recorded.is_erased:
+        return IngestResult(IngestOutcome.ERASED)
+    if recorded.is_duplicate:
+        return IngestResult(IngestOutcome.DUPLICATE, recorded.sequence)
     if hold_reason is not None:
-        return IngestResult(IngestOutcome.HELD, sequence, hold_reason)
-    return IngestResult(IngestOutcome.ACCEPTED, sequence)
+        return IngestResult(IngestOutcome.HELD, recorded.sequence, hold_reason)
+    return IngestResult(IngestOutcome.ACCEPTED, recorded.sequence)
+
+
+def _no_such(channel_config_id: str) -> NotFound:
+    return NotFound(f'no channel "{channel_config_id}"; see: mo channel list')

@@ -23,6 +23,7 @@ CLASHES = Counter("mo_service_clashes", "Messages that came with the id of anoth
 QUARANTINED = Counter("mo_service_quarantined_requests", "Requests that were put into quarantine")
 DELIVERED = Counter("mo_service_deliveries", "Deliveries handed to consumers, redeliveries included")
 SETTLED = Counter("mo_service_settlements", "Acks, nacks and extensions, by what they did", ["status"])
+DEAD_LETTERS = Counter("mo_service_dead_letters", "Deliveries that were given up after too many attempts")
 CONSUMERS = Gauge("mo_service_consumers", "Subscriptions that are open")
 
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from service.models import ChannelState, Decision, HeldMessage, HeldSelection, MessageFacts, Release
+from service.models import (
+    Assignment,
+    ChannelState,
+    Conversation,
+    Decision,
+    HeldMessage,
+    HeldSelection,
+    HoldReason,
+    MessageFacts,
+    Release,
+)
 from service.routed_channels import RoutedChannel, RoutedChannels
 from service.routing import route
-from service.store.contract import AsideStore
+from service.store.contract import Store
 
 HELD_AT_ONCE = 1000
 
@@ -24,37 +34,53 @@ class Outcome(NamedTuple):
 class HeldMessages:
     """Releases and discards held messages, a page at a time."""
 
-    def __init__(
-        self, store: AsideStore, channels: RoutedChannels, read_facts: Callable[[bytes], MessageFacts]
-    ) -> None:
+    def __init__(self, store: Store, channels: RoutedChannels, read_facts: Callable[[bytes], MessageFacts]) -> None:
         self._store = store
         self._channels = channels
         self._read_facts = read_facts
 
-    async def release(self, which: HeldSelection, *, destination: str, after: int) -> Outcome:
-        """Hand messages out: by today's routes, or to `destination`. Whoever asks has decided: only UNROUTED holds."""
+    async def release(self, which: HeldSelection, *, destination: str, after: int, actor: str) -> Outcome:
+        """Hand messages out: by today's routes and assignments, or to `destination`.
+
+        Whoever asks has decided: only UNROUTED holds.
+        """
         held = await self._store.find_held(which, after=after, limit=HELD_AT_ONCE)
-        channels = await self._channels.find({message.channel_config_id for message in held})
-        releases = [
-            Release(message.sequence, self._decide(message, channels.get(message.channel_config_id), destination))
-            for message in held
-        ]
+        releases = await self._route(held) if not destination else _send_to(destination, held)
         wanted = [entry for entry in releases if entry.decision.hold_reason is None]
-        released = await self._store.release(wanted) if wanted else 0
+        released = await self._store.release(wanted, actor=actor) if wanted else 0
         return Outcome(released, len(releases) - len(wanted), _next_after(held))
 
-    async def discard(self, which: HeldSelection, *, after: int) -> Outcome:
+    async def discard(self, which: HeldSelection, *, after: int, actor: str) -> Outcome:
         """Settle messages without handing them out."""
         held = await self._store.find_held(which, after=after, limit=HELD_AT_ONCE)
-        discarded = await self._store.discard([message.sequence for message in held]) if held else 0
+        discarded = await self._store.discard([message.sequence for message in held], actor=actor) if held else 0
         return Outcome(discarded, 0, _next_after(held))
 
-    def _decide(self, message: HeldMessage, found: RoutedChannel | None, destination: str) -> Decision:
-        if destination:
-            return Decision((destination,))
-        if found is None or found.channel.state is ChannelState.DELETED:
-            return route(None, (), self._read_facts(message.payload))
-        return route(found.channel, found.routes, self._read_facts(message.payload))
+    async def _route(self, held: Sequence[HeldMessage]) -> Sequence[Release]:
+        """Route messages anew, each as of the time when it was received."""
+        channels = await self._channels.find({message.channel_config_id for message in held})
+        facts = [self._read_facts(message.payload) for message in held]
+        decisions = [_decide(channels.get(each.channel_config_id), each) for each in facts]
+        conversations = [Conversation(each.channel_config_id, each.sender) for each in facts]
+        assignments = {each: await self._store.find_assignment(each) for each in dict.fromkeys(conversations)}
+        return [
+            Release(message.sequence, _follow(assignments[conversation], decision))
+            for message, decision, conversation in zip(held, decisions, conversations, strict=True)
+        ]
+
+
+def _follow(assignment: Assignment | None, decision: Decision) -> Decision:
+    return decision.assigned(assignment) if assignment and decision.hold_reason is None else decision
+
+
+def _send_to(destination: str, held: Sequence[HeldMessage]) -> Sequence[Release]:
+    return [Release(message.sequence, Decision((destination,))) for message in held]
+
+
+def _decide(found: RoutedChannel | None, facts: MessageFacts) -> Decision:
+    if found is None or found.channel.state is ChannelState.DELETED:
+        return Decision((), HoldReason.UNROUTED)
+    return route(found.channel, found.routes, facts)
 
 
 def _next_after(held: Sequence[HeldMessage]) -> int | None:

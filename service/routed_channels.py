@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from service.errors import StoreUnavailable
 from service.models import Channel, DirectoryPosition
-from service.routing import CompiledRoute, compile_routes
+from service.routing import RouteIndex
 from service.signals import Signal
 from service.store.contract import DirectoryStore
 
@@ -24,7 +24,7 @@ class RoutedChannel(NamedTuple):
     """A channel, and its routes ready to be asked."""
 
     channel: Channel
-    routes: Sequence[CompiledRoute]
+    routes: RouteIndex
 
 
 class RoutedChannels:
@@ -76,9 +76,14 @@ class RoutedChannels:
     async def _load(self, channel_config_ids: Collection[str]) -> dict[str, RoutedChannel]:
         before = self._forgotten
         channels = await self._store.find_channels(channel_config_ids)
-        loaded = {key: RoutedChannel(channel, compile_routes(channel.routes)) for key, channel in channels.items()}
+        # A thousand patterns take longer to compile than a message may wait for another channel's.
+        loaded = await asyncio.to_thread(_index, channels.values())
         if self._forgotten == before:  # else what was loaded may be old already: use it once
             self._channels.update(loaded)
             while len(self._channels) > self._most:
                 self._channels.popitem(last=False)
         return loaded
+
+
+def _index(channels: Iterable[Channel]) -> dict[str, RoutedChannel]:
+    return {channel.channel_config_id: RoutedChannel(channel, RouteIndex(channel.routes)) for channel in channels}

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from shim import logs, sockets
 from shim.admin import Told, open_private_port
 from shim.errors import StartError
+from shim.flags import command
 from shim.hand_over import hand_over_only
 from shim.health import Health
 from shim.host import Host
 from shim.metrics import JournalMetrics, process_registry
-from shim.settings import Settings, command
+from shim.settings import Settings
 from shim.supervisor import supervise
 from shim.worker import Part, open_worker
 

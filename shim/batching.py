@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
@@ -17,21 +16,8 @@ from shim.metrics import BatchingMetrics
 
 _log = logging.getLogger(__name__)
 
-_RECENT_SECONDS = 30.0
-
 Result = TypeVar("Result")
 Failure = ServiceUnavailableError | ServiceFaultError
-
-
-class Diverted(Enum):
-    """What became of an item that was not sent."""
-
-    KEPT = "kept"
-    """It is safe where it was diverted to."""
-
-
-Divert = Callable[[Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], Failure], None]
-"""Takes items that won't be sent, in their order, each with its `settle`, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +40,7 @@ class BatchLimits:
 
 class _Waiting(NamedTuple, Generic[Result]):
     item: bytes
-    settle: Callable[[Result | Failure | Diverted], None]
+    settle: Callable[[Result | Failure], None]
     arrived_at: float
 
 
@@ -64,7 +50,8 @@ class Batcher(Generic[Result]):
     An item is an encoding for which concatenation is the encoding of both: a batch is its items joined, so that
     each message is serialised once, and its size is known exactly. `send` returns one result an item.
 
-    When a batch fails, it is diverted with all that waits behind it; `divert` settles it.
+    When a batch fails, all that waits behind it fails with it, in the order of arrival: it would only find out the
+    same, each batch 2 s later.
     """
 
     def __init__(
@@ -73,10 +60,8 @@ class Batcher(Generic[Result]):
         *,
         limits: BatchLimits,
         metrics: BatchingMetrics,
-        divert: Divert,
     ) -> None:
         self._send = send
-        self._divert = divert
         self._limits = limits
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -85,12 +70,11 @@ class Batcher(Generic[Result]):
         self._in_flight: set[asyncio.Task[None]] = set()
         self._is_departure_due = False
         self._last_failure: Failure | None = None
-        self._failed_at = 0.0
         metrics.waiting_messages.set_function(lambda: len(self._waiting))
         metrics.waiting_bytes.set_function(lambda: self._waiting_bytes)
         metrics.in_flight.set_function(lambda: len(self._in_flight))
 
-    def put(self, item: bytes, settle: Callable[[Result | Failure | Diverted], None]) -> None:
+    def put(self, item: bytes, settle: Callable[[Result | Failure], None]) -> None:
         """Let the item leave with the next batch; `settle` is called once, with its result or why there is none.
 
         Never calls `settle` before it returns; `settle` must not raise. Raises `OverloadError` when as much waits
@@ -108,12 +92,6 @@ class Batcher(Generic[Result]):
             # Not at once: what else arrives in this turn of the loop comes along.
             self._is_departure_due = True
             self._loop.call_soon(self._depart)
-
-    @property
-    def recent_failure(self) -> Failure | None:
-        """Why the last batch failed, if it did, and not so long ago that it says nothing about now."""
-        is_recent = self._loop.time() - self._failed_at < _RECENT_SECONDS
-        return self._last_failure if is_recent else None
 
     async def drain(self) -> None:
         """Wait until everything that was put in is settled."""
@@ -136,7 +114,7 @@ class Batcher(Generic[Result]):
         self._depart()
 
     def _next_batch(self) -> list[_Waiting[Result]]:
-        """Take the oldest items, as many as may leave together; those that waited too long are diverted instead."""
+        """Take the oldest items, as many as may leave together; those that waited too long fail instead."""
         batch: list[_Waiting[Result]] = []
         late: list[_Waiting[Result]] = []
         size = 0
@@ -154,7 +132,7 @@ class Batcher(Generic[Result]):
             else:
                 batch.append(entry)
         if late:
-            self._turn_away(late, ServiceUnavailableError("the message waited too long for a batch"))
+            _settle_all(late, ServiceUnavailableError("the message waited too long for a batch"))
         return batch
 
     async def _carry(self, batch: list[_Waiting[Result]]) -> None:
@@ -165,6 +143,9 @@ class Batcher(Generic[Result]):
                 raise ServiceFaultError(f"{len(results)} results came back for {len(batch)} messages")
         except (ServiceUnavailableError, ServiceFaultError) as failure:
             self._fail(batch, failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
+            _log.error("batch_broken", exc_info=error)
+            self._fail(batch, ServiceFaultError(type(error).__name__))
         else:
             self._last_failure = None
             for entry, result in zip(batch, results, strict=True):
@@ -176,12 +157,12 @@ class Batcher(Generic[Result]):
             # Once for each time that the service goes away, not for each batch meanwhile.
             _log.error("batch_failed", extra={"reason": str(failure), "messages": len(batch)})
         self._last_failure = failure
-        self._failed_at = self._loop.time()
-        # What waits would only find out the same, each batch 2 s later.
         batch += self._waiting
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._turn_away(batch, failure)
+        _settle_all(batch, failure)
 
-    def _turn_away(self, entries: Sequence[_Waiting[Result]], failure: Failure) -> None:
-        self._divert([(entry.item, entry.settle) for entry in entries], failure)
+
+def _settle_all(entries: Sequence[_Waiting[Result]], failure: Failure) -> None:
+    for entry in entries:
+        entry.settle(failure)

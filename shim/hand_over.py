@@ -20,7 +20,7 @@ _SHOW_SECONDS = 0.2
 
 
 async def hand_over_only(settings: Settings) -> int:
-    """Hand over until the journal is empty, then return 0; 1 when interrupted before.
+    """Hand over until the journal is empty, then return 0; 1 when interrupted before, or when the service refuses some.
 
     Raises `StartError` when the state directory can't be written.
     """
@@ -46,7 +46,9 @@ async def hand_over_only(settings: Settings) -> int:
                 await asyncio.wait({handing_over, stopping}, timeout=_SHOW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 left = drainer.state.messages
                 progress.update(bar, completed=max(0, messages - left), total=max(messages, left))
-        return _conclude(drainer.state, messages, is_done=handing_over.done())
+        if not handing_over.done():
+            return _conclude_interrupted(drainer.state)
+        return _conclude(handing_over.result(), messages)
 
 
 def _show_progress() -> Progress:
@@ -55,10 +57,18 @@ def _show_progress() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _conclude(state: JournalState, before: int, *, is_done: bool) -> int:
-    if is_done:
-        _say(f"the journal is empty: {before} messages are handed over")
-        return 0
+def _conclude(state: JournalState, messages: int) -> int:
+    if state.kept_aside:
+        _say(
+            f"nothing waits any more, but the service refuses {state.kept_aside} messages, which stay in the journal's "
+            "handed.db; its log and ours say why: mend that, or take a newer version, and start it again"
+        )
+        return 1
+    _say(f"the journal is empty: {messages} messages are handed over")
+    return 0
+
+
+def _conclude_interrupted(state: JournalState) -> int:
     why = f", {state.last_failure}" if state.last_failure else ""
     age = f", the oldest {time.time() - state.oldest_at:.0f} s old" if state.oldest_at is not None else ""
     _say(f"interrupted{why}: {state.messages} messages remain in the journal{age}; start it again to go on")

@@ -90,7 +90,10 @@ def check_journal(state: JournalState, max_bytes: int) -> Iterable[Reason]:
         detail = f"{state.damaged} damaged files are kept in the journal; what could be read of them was handed over."
         yield Reason(Readiness.DEGRADED, "journal_damaged", detail, {"files": state.damaged})
     if state.kept_aside:
-        detail = f"The service refuses {state.kept_aside} entries; they are kept in the journal's handed.db."
+        detail = (
+            f"The service refuses {state.kept_aside} entries; they are kept in the journal's handed.db. The log says "
+            "why. They are offered again when the shim starts, and by mo-shim --hand-over-only."
+        )
         yield Reason(Readiness.DEGRADED, "journal_kept_aside", detail, {"messages": state.kept_aside})
 
 

@@ -6,7 +6,7 @@ be verified first gets a task. Every request is answered exactly once: a fault o
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,11 +22,12 @@ from aicc.mo.v1.message_ingest_pb2 import (
 from shim import answers
 from shim.answers import Answer
 from shim.authorization import Verifier
-from shim.batching import Batcher, Divert, Diverted, Failure
+from shim.batching import Batcher, Failure
 from shim.channel import Channel
 from shim.credentials import Credentials
-from shim.errors import OverloadError, ServiceUnavailableError
+from shim.errors import OverloadError
 from shim.journal import EntryKind, Journal, JournalError, JournalFullError, Marks
+from shim.journal.payload import encode_kept
 from shim.link import encode
 from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
@@ -138,25 +139,31 @@ class Intake:
         except FormError as error:
             self._refuse(request, error, respond)
             return
-        self._store(encode(message), partial(self._settle, request, respond), respond)
+        self._store(request, encode(message), respond)
 
-    def _store(
-        self, message: bytes, settle: Callable[[IngestResult | Failure | Diverted], None], respond: Respond
-    ) -> None:
+    def _store(self, request: WebhookRequest, message: bytes, respond: Respond) -> None:
+        # While anything waits in the journal, everything follows it there: so nothing overtakes.
         if self._marks.is_empty():
             try:
-                self._batcher.put(message, settle)
+                self._batcher.put(message, partial(self._settle, request, message, respond))
             except OverloadError:
                 pass
             else:
                 return
-        # While anything waits in the journal, everything follows it there: so nothing overtakes.
+        self._keep(request, message, respond)
+
+    def _keep(self, request: WebhookRequest, message: bytes, respond: Respond) -> None:
+        payload = encode_kept(message, request.integrator)
         try:
-            self._journal.append(EntryKind.MESSAGE, message, partial(_settle_kept, settle, _NOT_KEPT))
+            self._journal.append(EntryKind.MESSAGE, payload, partial(self._settle_kept, respond))
         except JournalFullError:
             respond(answers.OVERLOADED)
         except JournalError:
             respond(answers.UNAVAILABLE)
+
+    def _settle_kept(self, respond: Respond, error: JournalError | None) -> None:
+        with _Answering(respond):
+            respond(answers.UNAVAILABLE if error else self._stored_answers["journalled"])
 
     def _refuse(self, request: WebhookRequest, error: FormError, respond: Respond) -> None:
         self._quarantine.keep(
@@ -171,20 +178,18 @@ class Intake:
         )
         respond(answers.invalid(error.detail, error.violations))
 
-    def _settle(self, request: WebhookRequest, respond: Respond, result: IngestResult | Failure | Diverted) -> None:
+    def _settle(
+        self, request: WebhookRequest, message: bytes, respond: Respond, result: IngestResult | Failure
+    ) -> None:
         with _Answering(respond):
-            if isinstance(result, IngestResult) and (error := _find_fault(request, result)):
+            if not isinstance(result, IngestResult):
+                self._keep(request, message, respond)
+            elif error := _find_fault(request, result):
                 self._refuse(request, error, respond)
             else:
                 respond(self._find_answer(result))
 
-    def _find_answer(self, result: IngestResult | Failure | Diverted) -> Answer:
-        if result is Diverted.KEPT:
-            return self._stored_answers["journalled"]
-        if isinstance(result, ServiceUnavailableError):
-            return answers.UNAVAILABLE
-        if not isinstance(result, IngestResult):
-            return answers.SERVICE_FAULT
+    def _find_answer(self, result: IngestResult) -> Answer:
         if name := _OUTCOMES.get(result.outcome):
             return self._stored_answers[name]
         if result.outcome != INGEST_OUTCOME_REJECTED:
@@ -192,26 +197,6 @@ class Intake:
             return answers.SERVICE_FAULT
         # The channel never existed: the replica was of another directory.
         return answers.BAD_CREDENTIALS
-
-
-def divert_to(journal: Journal) -> Divert:
-    """Make what takes a batcher's items into the journal when the service doesn't take them."""
-
-    def divert(items: Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], failure: Failure) -> None:
-        for message, settle in items:
-            try:
-                journal.append(EntryKind.MESSAGE, message, partial(_settle_kept, settle, failure))
-            except JournalError:
-                settle(failure)
-
-    return divert
-
-
-_NOT_KEPT = ServiceUnavailableError("the journal can't be written")
-
-
-def _settle_kept(settle: Callable[[Failure | Diverted], None], failure: Failure, error: JournalError | None) -> None:
-    settle(failure if error else Diverted.KEPT)
 
 
 def _find_fault(request: WebhookRequest, result: IngestResult) -> FormError | None:

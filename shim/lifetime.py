@@ -10,6 +10,8 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""What a terminal sends to all processes of a group, and what the supervisor decides about for its workers."""
 
 
 def keep_running(stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, object]) -> None:

@@ -36,14 +36,12 @@ class Questions:
     async def ask(self, channel_config_id: str) -> None:
         """See that the replica knows what the service knows of a channel, or that half a second has passed.
 
-        Who asks while the same question is out waits for the same answer. Asks nobody when the service is away, or
-        was asked less than a second ago.
+        Who asks while the same question is out waits for the same answer. Asks nobody who was asked less than a second
+        ago. Asks also while the directory isn't followed: for a moment after each start, the service is there and the
+        copy is old.
         """
         question = self._questions.get(channel_config_id)
         if question is None or self._clock() - question.asked_at >= _SECONDS_BETWEEN:
-            if not self._replica.is_connected:
-                self._metrics.not_asked.inc()
-                return
             question = self._put(channel_config_id)
         elif question.answer.done():
             self._metrics.not_asked.inc()

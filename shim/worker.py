@@ -25,9 +25,9 @@ from shim.batching import Batcher
 from shim.errors import StartError
 from shim.health import Health, Readiness, Reason
 from shim.host import find_journal
-from shim.intake import Intake, divert_to
+from shim.intake import Intake
 from shim.journal import Journal, Marks
-from shim.lifetime import cancel, keep_running, log_lost_exceptions
+from shim.lifetime import GROUP_SIGNALS, cancel, keep_running, log_lost_exceptions
 from shim.link import Link
 from shim.metrics import (
     BatchingMetrics,
@@ -101,7 +101,7 @@ def _open_intake(
     quarantine = Quarantine(link, journal, metrics=QuarantineMetrics(registry))
     stack.callback(quarantine.drain)
     keep_running(stack, "quarantine", quarantine.run())
-    batcher = Batcher(link.send, limits=settings.batches, metrics=BatchingMetrics(registry), divert=divert_to(journal))
+    batcher = Batcher(link.send, limits=settings.batches, metrics=BatchingMetrics(registry))
     stack.push_async_callback(_finish, batcher)
     return Intake(
         replica=replica,
@@ -205,9 +205,9 @@ async def _serve(part: Part, line: socket.socket) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    # Ctrl-C reaches the whole group, and the supervisor says what becomes of it.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    for number in GROUP_SIGNALS:  # which were blocked until now
+        loop.add_signal_handler(number, lambda: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     voice = Voice(*await asyncio.open_connection(sock=line))
     registry, health = process_registry(), Health()
     obeying = asyncio.create_task(voice.obey(stopped, registry, health))

@@ -7,14 +7,15 @@ supervisor is gone, however that came, the worker reads its end and stops by its
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from shim.health import Readiness, Reason
-from shim.lifetime import cancel
+from shim.lifetime import GROUP_SIGNALS, cancel
 from shim.settings import Settings
 from shim.sums import Snapshot
 
@@ -64,7 +65,8 @@ class WorkerProcess:
     async def start(cls, settings: Settings, slot: int, sockets: Sequence[socket.socket]) -> Self:
         """Start a worker that takes requests on these sockets."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        # A signal to the whole group (Ctrl-C, a terminal that closes) waits until the worker can take it.
+        with theirs, _signals_held_back():
             descriptors = [each.fileno() for each in sockets]
             given = {"settings": settings.to_json(), "slot": slot, "sockets": descriptors, "line": theirs.fileno()}
             process = await asyncio.create_subprocess_exec(
@@ -127,7 +129,8 @@ class WorkerProcess:
     async def _watch(self) -> None:
         try:
             with contextlib.suppress(ConnectionError):
-                while line := await self._reader.readline():
+                # What a worker that was killed had not finished is no line.
+                while (line := await self._reader.readline()).endswith(b"\n"):
                     self._hear(json.loads(line))
             await self._process.wait()
         finally:
@@ -149,3 +152,13 @@ class WorkerProcess:
         if words.get("serving"):
             self.is_serving = True
             self.settled.set()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let what is started here begin with these signals blocked: a mask outlives `exec`, a handler doesn't."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -67,6 +67,7 @@ class Workers:
             self._is_up = True
             yield
         finally:
+            self._is_up = False
             for task in [*self._tasks]:
                 await cancel(task)
             await self._stop_all()
@@ -97,8 +98,12 @@ class Workers:
         return len(self._current())
 
     def roll(self) -> None:
-        """Replace each worker by a new one, one after another: the new one serves before the old one stops."""
-        self._run(self._roll())
+        """Replace each worker by a new one, one after another: the new one serves before the old one stops.
+
+        Does nothing while the first one starts, which is new, and when all are stopping.
+        """
+        if self._is_up:
+            self._run(self._roll())
 
     async def _roll(self) -> None:
         async with self._rolling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,31 @@ from hypothesis import settings
 
 from tests.processes import Process, running_service, running_shim
 
-settings.register_profile("developer", deadline=None, max_examples=50)
+ROOT = Path(__file__).parent.parent
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 2**31
+
+# The tests start hundreds of processes, and compiling is half of what a start costs. Who wants no bytecode in the tree
+# gets none: it is kept with what pytest keeps, for the workers of this run and for the next run.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".pytest_cache" / "bytecode"))
+
+# Thousands of fsyncs are a fifth of the time on a slow disk, and prove nothing: what a power failure takes is tested by
+# a file system of our own (tests/faults). `make test-full` has its data on the disk.
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ENOUGH_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 # The blob that CI prints repeats a failure anywhere: @reproduce_failure.
-settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "developer")
+settings.register_profile("short", deadline=None, max_examples=30, print_blob=bool(os.environ.get("CI")))
+# By --hypothesis-profile=long.
+settings.register_profile("long", deadline=None, max_examples=1_000, print_blob=True)
+settings.load_profile("short")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two more than there are cores: many tests wait for a time-out or a drain."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture

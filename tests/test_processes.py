@@ -24,7 +24,7 @@ while True:
 
 def write_program(directory: Path, code: str) -> Process:
     directory.joinpath("program.py").write_text(code)
-    return Process("program", {}, cwd=directory)
+    return Process("program", {}, cwd=directory, env={"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def is_running(process: Process) -> bool:

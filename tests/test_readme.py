@@ -6,7 +6,10 @@ import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.gateway.gateway import FORM, Gateway, running_gateway
 
@@ -14,28 +17,33 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
 def code_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-async def test_the_consumer_of_the_readme_prints_and_acknowledges_what_comes(tmp_path: Path) -> None:
+async def test_the_consumer_of_the_readme_prints_and_acknowledges_what_comes(gateway: Gateway) -> None:
     (consumer,) = code_blocks("python")
-    async with running_gateway(tmp_path) as gateway:
-        await gateway.create_channel("C1")
-        for number in range(3):
-            await gateway.post("C1", FORM | {"MessageSid": f"SM{number}", "Body": f"Hello {number}"})
+    await gateway.create_channel("C1")
+    for number in range(3):
+        await gateway.post("C1", FORM | {"MessageSid": f"SM{number}", "Body": f"Hello {number}"})
 
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", consumer, gateway.service.listen, stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            assert process.stdout is not None
-            printed = [(await process.stdout.readline()).decode() for _ in range(3)]
-            while await backlog(gateway):
-                pass  # each look is a call of its own
-        finally:
-            process.kill()
-            await process.wait()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", consumer, gateway.service.listen, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        printed = [(await process.stdout.readline()).decode() for _ in range(3)]
+        while await backlog(gateway):
+            pass  # each look is a call of its own
+    finally:
+        process.kill()
+        await process.wait()
 
     assert printed == [f"{FORM['From']} Hello {number}\n" for number in range(3)]
 
@@ -45,13 +53,12 @@ async def backlog(gateway: Gateway) -> int:
     return sum(int(destination.get("backlog", 0)) for destination in status["destinations"])
 
 
-async def test_the_routes_of_the_readme_can_be_set(tmp_path: Path) -> None:
+async def test_the_routes_of_the_readme_can_be_set(gateway: Gateway) -> None:
     (routes,) = code_blocks("toml")
-    async with running_gateway(tmp_path) as gateway:
-        await gateway.create_channel("C1")
-        await gateway.mo("route", "set", "C1", "-", stdin=routes)
+    await gateway.create_channel("routed")
+    await gateway.mo("route", "set", "routed", "-", stdin=routes)
 
-        listed = await gateway.mo("route", "list", "C1")
+    listed = await gateway.mo("route", "list", "routed")
 
     assert [route["route_id"] for route in listed] == ["handover", "orders"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from service.errors import Stopping
 from service.feed.consumer import Consumer
 from service.feed.dispatcher import Dispatcher
+from service.feed.rates import RateMeter
 from service.models import (
     AckStatus,
     AckToken,
@@ -20,7 +21,6 @@ from service.models import (
 )
 from service.store.contract import Clock, FeedStore
 
-DEFAULT_LEASE_SECONDS = 60.0
 MOST_BYTES_IN_A_PULL = 2 * 1024 * 1024
 
 
@@ -29,7 +29,16 @@ class SettlementRequest(NamedTuple):
 
     ack_id: str
     kind: SettlementKind
-    seconds: float = 0.0
+    seconds: float | None = None
+
+
+class DestinationInUse(NamedTuple):
+    """A destination as this process sees it; rates are messages a second over the last minute."""
+
+    status: DestinationStatus
+    consumers: int
+    in_rate: float
+    out_rate: float
 
 
 class MessageFeed:
@@ -41,6 +50,8 @@ class MessageFeed:
         self._is_shared = is_shared
         self._dispatchers: dict[str, Dispatcher] = {}
         self._is_closed = False
+        self._arrivals = RateMeter(clock)
+        self._acknowledged = RateMeter(clock)
 
     def on_ready(self, destinations: Collection[str]) -> None:
         """Wake those who serve these destinations."""
@@ -49,11 +60,33 @@ class MessageFeed:
             if dispatcher:
                 dispatcher.wake()
 
+    def on_arrivals(self, counts: Mapping[str, int]) -> None:
+        """Count what came in."""
+        for destination, count in counts.items():
+            self._arrivals.count(destination, count)
+
     @asynccontextmanager
-    async def consume(
-        self, destination: str, *, messages: int, size: int, lease_seconds: float
+    async def subscribe(
+        self, destination: str, *, messages: int, size: int, lease_seconds: float | None
     ) -> AsyncIterator[Consumer]:
-        """Serve a consumer as long as the context lasts. Raises `errors.Stopping` when the service stops."""
+        """Serve a consumer as long as the context lasts; what it has then and hasn't settled goes back.
+
+        Left in order, or for an error of ours, that counts for nothing; cancelled, it is a failed attempt.
+        Raises `errors.Stopping` when the service stops.
+        """
+        dispatcher, consumer = self._join(destination, messages, size, lease_seconds)
+        taken = SettlementKind.RETURN
+        try:
+            yield consumer
+        except (asyncio.CancelledError, GeneratorExit):
+            taken = SettlementKind.BREAK
+            raise
+        finally:
+            await asyncio.shield(self._part(destination, dispatcher, consumer, taken))
+
+    def _join(
+        self, destination: str, messages: int, size: int, lease_seconds: float | None
+    ) -> tuple[Dispatcher, Consumer]:
         if self._is_closed:
             raise Stopping("the service stops; call again")
         dispatcher = self._dispatchers.get(destination)
@@ -62,13 +95,12 @@ class MessageFeed:
             self._dispatchers[destination] = dispatcher
         consumer = Consumer(messages=messages, size=size, lease_seconds=lease_seconds)
         dispatcher.join(consumer)
-        try:
-            yield consumer
-        finally:
-            await asyncio.shield(self._part(destination, dispatcher, consumer))
+        return dispatcher, consumer
 
-    async def _part(self, destination: str, dispatcher: Dispatcher, consumer: Consumer) -> None:
-        await dispatcher.leave(consumer)
+    async def _part(
+        self, destination: str, dispatcher: Dispatcher, consumer: Consumer, taken: SettlementKind | None
+    ) -> None:
+        await dispatcher.leave(consumer, taken)
         if dispatcher.consumers:
             return
         if self._dispatchers.get(destination) is dispatcher:
@@ -76,22 +108,22 @@ class MessageFeed:
         await dispatcher.finish()
 
     async def pull(
-        self, destination: str, *, limit: int, wait_seconds: float, lease_seconds: float
+        self, destination: str, *, limit: int, wait_seconds: float, lease_seconds: float | None
     ) -> Sequence[ClaimedDelivery]:
-        """Return what is there, else what comes within `wait_seconds`."""
+        """Return what is there, else what comes within `wait_seconds`. It stays leased until settled or expired."""
         claimed = await self._store.claim(
             destination, limit=limit, max_bytes=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds
         )
         if claimed.deliveries or not wait_seconds:
             return claimed.deliveries
-        async with self.consume(
-            destination, messages=limit, size=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds
-        ) as consumer:
-            try:
-                await asyncio.wait_for(consumer.wait(), wait_seconds)
-            except TimeoutError:
-                return ()
+        dispatcher, consumer = self._join(destination, limit, MOST_BYTES_IN_A_PULL, lease_seconds)
+        try:
+            await asyncio.wait_for(consumer.wait(), wait_seconds)
             return consumer.take(MOST_BYTES_IN_A_PULL)
+        except TimeoutError:
+            return ()
+        finally:
+            await asyncio.shield(self._part(destination, dispatcher, consumer, None))
 
     async def settle(self, destination: str, requests: Sequence[SettlementRequest]) -> Sequence[tuple[str, AckStatus]]:
         """Settle deliveries; one status an ack id, in order. What is no ack id of ours is UNKNOWN."""
@@ -104,16 +136,26 @@ class MessageFeed:
         statuses = await self._store.settle(destination, settlements) if settlements else ()
         if destination in self._dispatchers:
             self._dispatchers[destination].note(settlements, statuses)
+        done = sum(
+            status is AckStatus.OK and settlement.kind is SettlementKind.ACK
+            for settlement, status in zip(settlements, statuses, strict=True)
+        )
+        self._acknowledged.count(destination, done)
         known = iter(statuses)
         return [
             (request.ack_id, AckStatus.UNKNOWN if token is None else next(known))
             for token, request in zip(tokens, requests, strict=True)
         ]
 
-    async def list_destinations(self) -> Sequence[tuple[DestinationStatus, int]]:
-        """Return every destination with the number of its consumers here."""
+    async def list_destinations(self) -> Sequence[DestinationInUse]:
+        """Return every destination, and how it is used through this process."""
         return [
-            (status, len(self._dispatchers[status.name].consumers) if status.name in self._dispatchers else 0)
+            DestinationInUse(
+                status,
+                len(self._dispatchers[status.name].consumers) if status.name in self._dispatchers else 0,
+                self._arrivals.per_second(status.name),
+                self._acknowledged.per_second(status.name),
+            )
             for status in await self._store.list_destinations()
         ]
 

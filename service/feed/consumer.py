@@ -11,9 +11,12 @@ from service.models import AckToken, ClaimedDelivery
 
 
 class Consumer:
-    """Has room while fewer messages and bytes than its credits are unsettled."""
+    """Has room while fewer messages and bytes than its credits are unsettled.
 
-    def __init__(self, *, messages: int, size: int, lease_seconds: float) -> None:
+    `lease_seconds`: of each delivery; None for the destination's.
+    """
+
+    def __init__(self, *, messages: int, size: int, lease_seconds: float | None) -> None:
         self.lease_seconds = lease_seconds
         self.bytes_left = size
         self._messages = messages
@@ -26,6 +29,11 @@ class Consumer:
     def room(self) -> int:
         """How many messages may be handed to it now; the last one may go past its bytes."""
         return self._messages - len(self._outstanding) if self.bytes_left > 0 else 0
+
+    @property
+    def outstanding(self) -> frozenset[AckToken]:
+        """What was handed to it and is neither settled nor expired."""
+        return frozenset(self._outstanding)
 
     def hand(self, delivery: ClaimedDelivery) -> None:
         """Put a delivery into its inbox."""

@@ -49,12 +49,16 @@ class Dispatcher:
         self.consumers.append(consumer)
         self.wake()
 
-    async def leave(self, consumer: Consumer) -> None:
-        """Serve a consumer no longer. What it hasn't taken goes back; what it has, stays leased."""
+    async def leave(self, consumer: Consumer, taken: SettlementKind | None) -> None:
+        """Serve a consumer no longer. What it hasn't taken goes back; to what it has, `taken` happens."""
         self.consumers.remove(consumer)
         self._owners = {token: owner for token, owner in self._owners.items() if owner is not consumer}
         self.wake()
-        await self._give_back(consumer.take(2**63))
+        untaken = [delivery.token for delivery in consumer.take(2**63)]
+        settlements = [Settlement(token, SettlementKind.RETURN) for token in untaken]
+        if taken is not None:
+            settlements += [Settlement(token, taken) for token in consumer.outstanding.difference(untaken)]
+        await self._settle(settlements)
 
     async def finish(self) -> None:
         """Return when the last claim is settled. There is no consumer left. Raises what broke it."""
@@ -68,7 +72,7 @@ class Dispatcher:
             if owner is None:
                 continue
             if settlement.kind is SettlementKind.EXTEND and status is AckStatus.OK:
-                owner.extend(settlement.token, self._clock() + round(settlement.seconds * 1_000_000))
+                owner.extend(settlement.token, self._clock() + round((settlement.seconds or 0.0) * 1_000_000))
                 continue
             owner.release(settlement.token)
             del self._owners[settlement.token]
@@ -115,7 +119,7 @@ class Dispatcher:
             default=None,
         )
 
-    async def _claim(self, lease_seconds: float) -> float | None:
+    async def _claim(self, lease_seconds: float | None) -> float | None:
         takers = [consumer for consumer in self.consumers if consumer.room and consumer.lease_seconds == lease_seconds]
         if not takers:
             return None
@@ -124,11 +128,17 @@ class Dispatcher:
         claimed = await self._store.claim(
             self._destination, limit=limit, max_bytes=most_bytes, lease_seconds=lease_seconds
         )
-        await self._give_back([delivery for delivery in claimed.deliveries if not self._hand(delivery, lease_seconds)])
+        await self._settle(
+            [
+                Settlement(delivery.token, SettlementKind.RETURN)
+                for delivery in claimed.deliveries
+                if not self._hand(delivery, lease_seconds)
+            ]
+        )
         # Where nothing came although something is due, another process has it: don't spin.
         return self._until(claimed.next_due_at, at_least=0.0 if claimed.deliveries else SHORTEST_PAUSE_SECONDS)
 
-    def _hand(self, delivery: ClaimedDelivery, lease_seconds: float) -> bool:
+    def _hand(self, delivery: ClaimedDelivery, lease_seconds: float | None) -> bool:
         """Give a delivery to the next consumer in turn that has room; False when all have left."""
         for _ in range(len(self.consumers)):
             self.consumers.rotate(-1)
@@ -139,10 +149,9 @@ class Dispatcher:
                 return True
         return False
 
-    async def _give_back(self, deliveries: Sequence[ClaimedDelivery]) -> None:
-        if not deliveries:
+    async def _settle(self, settlements: Sequence[Settlement]) -> None:
+        if not settlements:
             return
-        settlements = [Settlement(delivery.token, SettlementKind.NACK) for delivery in deliveries]
         try:
             await self._store.settle(self._destination, settlements)
         except StoreUnavailable as error:  # then their leases run out

@@ -10,15 +10,18 @@ from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.message_archive_pb2_grpc import MessageArchiveServicer
 
 from service import checks
+from service.erasure import erase_sender
 from service.errors import InvalidRequest, NotFound, Violation
-from service.models import HeldSelection, MessageFilter, MessageKey
+from service.models import AuditEntry, Conversation, HeldSelection, MessageFilter, MessageKey
 from service.operations import HeldMessages
 from service.rpc import paging
+from service.rpc.actors import actor_of
 from service.rpc.convert import (
     HOLD_REASONS_BACK,
     MESSAGE_STATES_BACK,
     envelope_of,
     from_timestamp,
+    names_sender,
     to_stored_message,
     to_timestamp,
 )
@@ -49,37 +52,48 @@ class ArchiveServicer(MessageArchiveServicer):
 
     async def ListMessages(self, request: pb.ListMessagesRequest, _context: Any) -> pb.ListMessagesResponse:
         limit = paging.page_size(request.page_size)
-        page = await self._store.list_messages(_filter_of(request), before=_position(request.page_token), limit=limit)
+        page = await self._store.list_messages(
+            _filter_of(request), before=paging.read_position(request.page_token), limit=limit
+        )
         return pb.ListMessagesResponse(
             messages=[to_stored_message(stored, include_text=request.include_text) for stored in page.messages],
-            next_page_token=_token(page.next_before),
+            next_page_token=paging.write_position(page.next_before),
         )
 
-    async def ReleaseHeld(self, request: pb.ReleaseHeldRequest, _context: Any) -> pb.ReleaseHeldResponse:
+    async def ReleaseHeld(self, request: pb.ReleaseHeldRequest, context: Any) -> pb.ReleaseHeldResponse:
         if request.destination:
             checks.refuse(checks.check_destination(request.destination))
         outcome = await self._held.release(
             _selection_of(request.selection),
             destination=request.destination,
-            after=_position(request.page_token) or 0,
+            after=paging.read_position(request.page_token) or 0,
+            actor=actor_of(context),
         )
         return pb.ReleaseHeldResponse(
-            released=outcome.settled, still_held=outcome.still_held, next_page_token=_token(outcome.next_after)
+            released=outcome.settled,
+            still_held=outcome.still_held,
+            next_page_token=paging.write_position(outcome.next_after),
         )
 
-    async def DiscardHeld(self, request: pb.DiscardHeldRequest, _context: Any) -> pb.DiscardHeldResponse:
-        outcome = await self._held.discard(_selection_of(request.selection), after=_position(request.page_token) or 0)
-        return pb.DiscardHeldResponse(discarded=outcome.settled, next_page_token=_token(outcome.next_after))
+    async def DiscardHeld(self, request: pb.DiscardHeldRequest, context: Any) -> pb.DiscardHeldResponse:
+        outcome = await self._held.discard(
+            _selection_of(request.selection),
+            after=paging.read_position(request.page_token) or 0,
+            actor=actor_of(context),
+        )
+        return pb.DiscardHeldResponse(
+            discarded=outcome.settled, next_page_token=paging.write_position(outcome.next_after)
+        )
 
     async def ListQuarantined(self, request: pb.ListQuarantinedRequest, _context: Any) -> pb.ListQuarantinedResponse:
         page = await self._store.list_quarantined(
             request.channel_config_id or None,
-            before=_position(request.page_token),
+            before=paging.read_position(request.page_token),
             limit=paging.page_size(request.page_size),
         )
         return pb.ListQuarantinedResponse(
             requests=[_to_quarantined(payload, request.include_text) for payload in page.payloads],
-            next_page_token=_token(page.next_before),
+            next_page_token=paging.write_position(page.next_before),
         )
 
     async def GetQuarantined(self, request: pb.GetQuarantinedRequest, _context: Any) -> pb.GetQuarantinedResponse:
@@ -89,11 +103,11 @@ class ArchiveServicer(MessageArchiveServicer):
         return pb.GetQuarantinedResponse(request=_to_quarantined(payload, request.include_text))
 
     async def DiscardQuarantined(
-        self, request: pb.DiscardQuarantinedRequest, _context: Any
+        self, request: pb.DiscardQuarantinedRequest, context: Any
     ) -> pb.DiscardQuarantinedResponse:
         if not 1 <= len(request.entry_ids) <= MOST_AT_ONCE:
             raise InvalidRequest([Violation("entry_ids", f"must be 1 to {MOST_AT_ONCE}")])
-        discarded = await self._store.discard_quarantined(request.entry_ids)
+        discarded = await self._store.discard_quarantined(request.entry_ids, actor=actor_of(context))
         return pb.DiscardQuarantinedResponse(discarded=discarded)
 
     async def GetSummary(self, _request: pb.GetSummaryRequest, _context: Any) -> pb.GetSummaryResponse:
@@ -106,6 +120,22 @@ class ArchiveServicer(MessageArchiveServicer):
             if last_message_at is not None:
                 activity.last_message_time.CopyFrom(to_timestamp(last_message_at))
         return response
+
+    async def EraseSender(self, request: pb.EraseSenderRequest, context: Any) -> pb.EraseSenderResponse:
+        checks.refuse([*checks.check_channel_id(request.channel_config_id), *checks.check_sender(request.sender)])
+        conversation = Conversation(request.channel_config_id, request.sender)
+        counts, quarantined = await erase_sender(self._store, conversation, names_sender, actor=actor_of(context))
+        return pb.EraseSenderResponse(**counts._asdict(), quarantined=quarantined)
+
+    async def ListAuditEntries(self, request: pb.ListAuditEntriesRequest, _context: Any) -> pb.ListAuditEntriesResponse:
+        limit = paging.page_size(request.page_size)
+        entries = await self._store.list_audit(
+            request.action or None, before=paging.read_position(request.page_token), limit=limit
+        )
+        return pb.ListAuditEntriesResponse(
+            entries=[_to_audit_entry(entry) for entry in entries],
+            next_page_token=paging.write_position(entries[-1].number if len(entries) == limit else None),
+        )
 
 
 def _selection_of(selection: pb.HeldSelection) -> HeldSelection:
@@ -128,6 +158,10 @@ def _to_quarantined(payload: bytes, include_text: bool) -> ingest_pb.Quarantined
     return request
 
 
+def _to_audit_entry(entry: AuditEntry) -> pb.AuditEntry:
+    return pb.AuditEntry(time=to_timestamp(entry.at), actor=entry.actor, action=entry.action, details=entry.details)
+
+
 def _filter_of(request: pb.ListMessagesRequest) -> MessageFilter:
     if request.sender and not request.channel_config_id:
         raise InvalidRequest([Violation("channel_config_id", "is required with sender")])
@@ -139,16 +173,3 @@ def _filter_of(request: pb.ListMessagesRequest) -> MessageFilter:
         destination=request.destination or None,
         state=MESSAGE_STATES_BACK.get(request.state),
     )
-
-
-def _token(position: int | None) -> str:
-    return "" if position is None else paging.write_token(str(position))
-
-
-def _position(page_token: str) -> int | None:
-    position = paging.read_token(page_token)
-    if not position:
-        return None
-    if not (position.isascii() and position.isdigit() and len(position) < 19):
-        raise InvalidRequest([Violation("page_token", "is none of ours; start again without one")])
-    return int(position)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from aicc.mo.v1 import channel_directory_pb2 as pb
+from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryServicer
 
 from service import checks
 from service.directory import DEFAULT_GRACE_SECONDS, ChannelDirectory
 from service.errors import InvalidRequest, Violation
 from service.models import DirectoryPosition
+from service.route_trials import Difference
+from service.routing import RouteWarning
 from service.rpc import paging
-from service.rpc.convert import (
+from service.rpc.convert import seconds_of, to_timestamp
+from service.rpc.convert_routes import (
     change_channel,
     from_new_channel,
     from_route,
-    seconds_of,
+    read_facts,
     to_channel,
     to_replica,
     to_route,
-    to_timestamp,
+    to_route_revision,
 )
 from service.shims import ShimReports
+
+DEFAULT_TRIED = 1000
+DEFAULT_REVISIONS = 20
+MOST_REVISIONS = 100
 
 
 class DirectoryServicer(ChannelDirectoryServicer):
@@ -78,12 +86,39 @@ class DirectoryServicer(ChannelDirectoryServicer):
         )
 
     async def SetRoutes(self, request: pb.SetRoutesRequest, _context: Any) -> pb.SetRoutesResponse:
-        revision = await self._directory.replace_routes(
+        revision, warnings = await self._directory.replace_routes(
             request.channel_config_id,
             [from_route(route) for route in request.routes],
             expected=request.expected_revision if request.HasField("expected_revision") else None,
         )
-        return pb.SetRoutesResponse(revision=revision)
+        return pb.SetRoutesResponse(revision=revision, warnings=_to_warnings(warnings))
+
+    async def TryRoutes(self, request: pb.TryRoutesRequest, _context: Any) -> pb.TryRoutesResponse:
+        trial, warnings = await self._directory.try_routes(
+            request.channel_config_id,
+            [from_route(route) for route in request.routes],
+            read_facts,
+            most_messages=request.max_messages or DEFAULT_TRIED,
+        )
+        return pb.TryRoutesResponse(
+            messages=trial.messages,
+            different=trial.different,
+            differences=[_to_difference(each) for each in trial.differences],
+            warnings=_to_warnings(warnings),
+        )
+
+    async def ListRouteRevisions(
+        self, request: pb.ListRouteRevisionsRequest, _context: Any
+    ) -> pb.ListRouteRevisionsResponse:
+        limit = min(paging.page_size(request.page_size or DEFAULT_REVISIONS), MOST_REVISIONS)
+        revisions = await self._directory.list_route_revisions(
+            request.channel_config_id, before=paging.read_position(request.page_token), limit=limit + 1
+        )
+        more = len(revisions) > limit
+        return pb.ListRouteRevisionsResponse(
+            revisions=[to_route_revision(revision) for revision in revisions[:limit]],
+            next_page_token=paging.write_position(revisions[limit - 1].revision if more else None),
+        )
 
     async def WatchChannels(
         self, request: pb.WatchChannelsRequest, _context: Any
@@ -128,3 +163,17 @@ def _revision_of(etag: str) -> int | None:
     if not (etag.isascii() and etag.isdigit() and len(etag) < 19):
         raise InvalidRequest([Violation("etag", "is none of ours; give the one that the channel was read with")])
     return int(etag)
+
+
+def _to_warnings(warnings: Iterable[RouteWarning]) -> list[pb.RouteWarning]:
+    return [pb.RouteWarning(route_id=route_id, description=description) for route_id, description in warnings]
+
+
+def _to_difference(difference: Difference) -> pb.RouteDifference:
+    return pb.RouteDifference(
+        message_sid=message_pb.MoMessage.FromString(difference.payload).message_sid,
+        route_id=difference.today.route_id,
+        destinations=difference.today.destinations,
+        draft_route_id=difference.draft.route_id,
+        draft_destinations=difference.draft.destinations,
+    )

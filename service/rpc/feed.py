@@ -9,14 +9,18 @@ from typing import Any
 
 from aicc.mo.v1 import message_feed_pb2 as pb
 from aicc.mo.v1 import message_pb2 as message_pb
-from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedServicer
 
 from service import checks, metrics
 from service.errors import InvalidRequest, Violation
-from service.feed import DEFAULT_LEASE_SECONDS, MessageFeed, SettlementRequest
+from service.feed import MessageFeed, SettlementRequest
 from service.feed.subscription import Outgoing, Subscription
 from service.models import AckStatus, ClaimedDelivery, SettlementKind
 from service.rpc.convert import seconds_of, to_timestamp
+from service.rpc.dead_letters import DeadLetterCalls
+from service.rpc.destinations import DestinationCalls
+from service.rpc.replays import ReplayCalls
+from service.signals import Signal
+from service.store.contract import Store
 
 MOST_OUTSTANDING = 10_000
 MOST_OUTSTANDING_BYTES = 64 * 1024 * 1024
@@ -28,19 +32,22 @@ LONGEST_LEASE_SECONDS = 600
 LONGEST_WAIT_SECONDS = 60
 
 STATUSES = {
-    AckStatus.OK: pb.ACK_STATUS_OK,
-    AckStatus.STALE: pb.ACK_STATUS_STALE,
-    AckStatus.UNKNOWN: pb.ACK_STATUS_UNKNOWN,
+    AckStatus.OK: message_pb.ACK_STATUS_OK,
+    AckStatus.STALE: message_pb.ACK_STATUS_STALE,
+    AckStatus.UNKNOWN: message_pb.ACK_STATUS_UNKNOWN,
 }
 COUNTERS = {status: metrics.SETTLED.labels(status.value) for status in AckStatus}
 
 Results = Sequence[tuple[str, AckStatus]]
 
 
-class FeedServicer(MessageFeedServicer):
+class FeedServicer(DestinationCalls, DeadLetterCalls, ReplayCalls):
     """Unwraps settlements, and wraps deliveries."""
 
-    def __init__(self, feed: MessageFeed) -> None:
+    def __init__(self, feed: MessageFeed, store: Store, replays_changed: Signal) -> None:
+        DestinationCalls.__init__(self, feed, store)
+        DeadLetterCalls.__init__(self, store)
+        ReplayCalls.__init__(self, store, replays_changed)
         self._feed = feed
 
     async def Subscribe(
@@ -50,7 +57,7 @@ class FeedServicer(MessageFeedServicer):
         checks.refuse(_check_subscription(first))
         async with AsyncExitStack() as stack:
             consumer = await stack.enter_async_context(
-                self._feed.consume(
+                self._feed.subscribe(
                     first.destination,
                     messages=first.max_outstanding_messages or DEFAULT_OUTSTANDING,
                     size=first.max_outstanding_bytes or DEFAULT_OUTSTANDING_BYTES,
@@ -96,21 +103,9 @@ class FeedServicer(MessageFeedServicer):
         _check_settlement(request, *_check_range("ack_deadline", seconds, 0, LONGEST_LEASE_SECONDS))
         kind = SettlementKind.EXTEND if seconds else SettlementKind.NACK
         results = await self._feed.settle(
-            request.destination, [SettlementRequest(ack_id, kind, seconds) for ack_id in request.ack_ids]
+            request.destination, [SettlementRequest(ack_id, kind, seconds or None) for ack_id in request.ack_ids]
         )
         return pb.ModifyAckDeadlineResponse(results=_to_results(results))
-
-    async def ListDestinations(
-        self, _request: pb.ListDestinationsRequest, _context: Any
-    ) -> pb.ListDestinationsResponse:
-        response = pb.ListDestinationsResponse()
-        for status, consumers in await self._feed.list_destinations():
-            destination = response.destinations.add(
-                name=status.name, backlog=status.backlog, leased=status.leased, consumers=consumers
-            )
-            if status.oldest_committed_at is not None:
-                destination.oldest_commit_time.CopyFrom(to_timestamp(status.oldest_committed_at))
-        return response
 
 
 async def _run(
@@ -151,7 +146,7 @@ def _settlements_of(request: pb.SubscribeRequest) -> Iterator[SettlementRequest]
     for nack in request.nacks:
         delay = seconds_of(nack.delay)
         checks.refuse(_check_range("nacks.delay", delay, 0, LONGEST_LEASE_SECONDS))
-        yield SettlementRequest(nack.ack_id, SettlementKind.NACK, delay)
+        yield SettlementRequest(nack.ack_id, SettlementKind.NACK, delay if nack.HasField("delay") else None)
     for extension in request.extensions:
         seconds = seconds_of(extension.ack_deadline)
         checks.refuse(_check_range("extensions.ack_deadline", seconds, 0.001, LONGEST_LEASE_SECONDS))
@@ -183,8 +178,8 @@ def _check_range(field: str, value: float, least: float, most: float) -> Iterato
         yield Violation(field, f"must be {least:,} to {most:,}")
 
 
-def _lease_of(request: pb.SubscribeRequest | pb.PullRequest) -> float:
-    return seconds_of(request.ack_deadline) if request.HasField("ack_deadline") else DEFAULT_LEASE_SECONDS
+def _lease_of(request: pb.SubscribeRequest | pb.PullRequest) -> float | None:
+    return seconds_of(request.ack_deadline) if request.HasField("ack_deadline") else None
 
 
 def _to_response(outgoing: Outgoing) -> pb.SubscribeResponse:
@@ -203,6 +198,7 @@ def _to_delivery(delivery: ClaimedDelivery) -> pb.Delivery:
         ack_deadline=to_timestamp(delivery.deadline_at),
         sequence=delivery.sequence,
         route_id=delivery.route_id,
+        replayed=delivery.is_replayed,
     )
 
 

@@ -13,18 +13,45 @@ from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestServicer
 from service import checks, metrics
 from service.errors import InvalidRequest, Violation
 from service.ingest import IngestOutcome, IngestResult, MessageIngest, Rejected
-from service.models import IncomingMessage, QuarantinedRequest
-from service.rpc.convert import HOLD_REASONS, facts_of
+from service.models import (
+    AckStatus,
+    AckToken,
+    Assignment,
+    AssignmentReason,
+    Conversation,
+    DeliveryKey,
+    IncomingMessage,
+    MessageKey,
+    QuarantinedRequest,
+)
+from service.rpc.actors import actor_of
+from service.rpc.convert import HOLD_REASONS, from_timestamp, seconds_of, to_timestamp
+from service.rpc.convert_routes import facts_of
 from service.store.contract import AsideStore
 
 MOST_IN_A_BATCH = 1000
 MOST_QUARANTINED_AT_ONCE = 100
+DEFAULT_TTL_SECONDS = 24 * 3600
+LONGEST_TTL_SECONDS = 30 * 24 * 3600
+END_OF_TIME = 253_402_300_800
+"""The year 10000, in seconds since 1970."""
 
 OUTCOMES = {
     IngestOutcome.ACCEPTED: pb.INGEST_OUTCOME_ACCEPTED,
     IngestOutcome.DUPLICATE: pb.INGEST_OUTCOME_DUPLICATE,
     IngestOutcome.HELD: pb.INGEST_OUTCOME_HELD,
     IngestOutcome.REJECTED: pb.INGEST_OUTCOME_REJECTED,
+    IngestOutcome.ERASED: pb.INGEST_OUTCOME_ERASED,
+}
+ACK_STATUSES = {
+    None: message_pb.ACK_STATUS_UNSPECIFIED,
+    AckStatus.OK: message_pb.ACK_STATUS_OK,
+    AckStatus.STALE: message_pb.ACK_STATUS_STALE,
+    AckStatus.UNKNOWN: message_pb.ACK_STATUS_UNKNOWN,
+}
+ASSIGNMENT_REASONS = {
+    AssignmentReason.ASSIGNED: message_pb.ASSIGNMENT_REASON_ASSIGNED,
+    AssignmentReason.AFFINITY: message_pb.ASSIGNMENT_REASON_AFFINITY,
 }
 COUNTERS = {outcome: metrics.INGESTED.labels(outcome.value) for outcome in IngestOutcome}
 
@@ -69,13 +96,11 @@ class IngestServicer(MessageIngestServicer):
         return pb.QuarantineResponse()
 
     async def ExplainRoute(self, request: pb.ExplainRouteRequest, _context: Any) -> pb.ExplainRouteResponse:
-        checks.refuse(
-            Violation(f"message.{field}", text)
-            for field, text in checks.check_channel_id(request.message.channel_config_id)
-        )
-        decision, explanations = await self._ingest.explain(
-            request.message.channel_config_id, facts_of(request.message), request.message.receiver
-        )
+        checks.refuse(_check_explanation(request))
+        message = await self._load(request.key) if request.HasField("key") else request.message
+        if not message.HasField("receive_time"):
+            message.receive_time.GetCurrentTime()
+        decision, explanations, assignment = await self._ingest.explain(facts_of(message), message.receiver)
         return pb.ExplainRouteResponse(
             route_id=decision.route_id,
             route_revision=decision.route_revision,
@@ -85,7 +110,71 @@ class IngestServicer(MessageIngestServicer):
                 pb.RouteExplanation(route_id=item.route_id, matched=not item.mismatches, mismatches=item.mismatches)
                 for item in explanations
             ],
+            assignment=_to_assignment(assignment) if assignment else None,
         )
+
+    async def AssignConversation(
+        self, request: pb.AssignConversationRequest, context: Any
+    ) -> pb.AssignConversationResponse:
+        checks.refuse(_check_assignment(request))
+        token = AckToken.parse(request.ack_id)
+        moved, expires_at, ack_status = await self._ingest.assign(
+            Conversation(request.channel_config_id, request.sender),
+            request.destination or None,
+            ttl_seconds=_ttl_of(request),
+            ack=DeliveryKey(request.ack_destination, token) if token else None,
+            actor=actor_of(context),
+        )
+        if request.ack_id and not token:
+            ack_status = AckStatus.UNKNOWN
+        return pb.AssignConversationResponse(
+            moved=moved,
+            expire_time=None if expires_at is None else to_timestamp(expires_at),
+            ack_status=ACK_STATUSES[ack_status],
+        )
+
+    async def _load(self, key: message_pb.MessageKey) -> message_pb.MoMessage:
+        payload = await self._ingest.load_payload(MessageKey(key.channel_config_id, key.message_sid))
+        return message_pb.MoMessage.FromString(payload)
+
+
+def _check_explanation(request: pb.ExplainRouteRequest) -> Iterator[Violation]:
+    if request.HasField("message") == request.HasField("key"):
+        yield Violation("message", "give either a message, or the key of a stored one")
+        return
+    field = "key" if request.HasField("key") else "message"
+    found = checks.check_channel_id(getattr(request, field).channel_config_id)
+    yield from (Violation(f"{field}.{name}", text) for name, text in found)
+    if field == "key" and not request.key.message_sid:
+        yield Violation("key.message_sid", "is required")
+    if field == "message":
+        yield from (Violation(f"message.{name}", text) for name, text in _check_time(request.message))
+
+
+def _check_assignment(request: pb.AssignConversationRequest) -> Iterator[Violation]:
+    yield from checks.check_channel_id(request.channel_config_id)
+    yield from checks.check_sender(request.sender)
+    if request.destination:
+        yield from checks.check_destination(request.destination)
+    if not 1 <= _ttl_of(request) <= LONGEST_TTL_SECONDS:
+        yield Violation("ttl", "must be 1 s to 30 days")
+    if request.ack_id or request.ack_destination:
+        yield from checks.check_destination(request.ack_destination, "ack_destination")
+    if request.ack_destination and not request.ack_id:
+        yield Violation("ack_id", "is required with ack_destination")
+
+
+def _ttl_of(request: pb.AssignConversationRequest) -> float:
+    return seconds_of(request.ttl) if request.HasField("ttl") else DEFAULT_TTL_SECONDS
+
+
+def _to_assignment(assignment: Assignment) -> message_pb.Assignment:
+    return message_pb.Assignment(
+        destination=assignment.destination,
+        assign_time=to_timestamp(assignment.assigned_at),
+        expire_time=to_timestamp(assignment.expires_at),
+        reason=ASSIGNMENT_REASONS[assignment.reason],
+    )
 
 
 def _check_quarantine(requests: Sequence[pb.QuarantinedRequest]) -> Iterator[Violation]:
@@ -97,10 +186,11 @@ def _check_quarantine(requests: Sequence[pb.QuarantinedRequest]) -> Iterator[Vio
 
 
 def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
-    """Return a message as the service handles it, stamped if it wasn't; else what is wrong with its keys."""
-    violations = checks.check_message_keys(
-        message.channel_config_id, message.message_sid, message.sender, message.receiver
-    )
+    """Return a message as the service handles it, stamped if it wasn't; else what is wrong with its keys or time."""
+    violations = [
+        *checks.check_message_keys(message.channel_config_id, message.message_sid, message.sender, message.receiver),
+        *_check_time(message),
+    ]
     if violations:
         return Rejected(violations)
     if not message.HasField("receive_time"):
@@ -110,9 +200,17 @@ def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
         message.message_sid,
         message.sender,
         message.receiver,
+        from_timestamp(message.receive_time),
         partial(facts_of, message),
         message.SerializeToString(),
     )
+
+
+def _check_time(message: message_pb.MoMessage) -> Iterator[Violation]:
+    """Refuse a time that no store can keep: it must not fail the messages beside it."""
+    time = message.receive_time
+    if not (0 <= time.seconds < END_OF_TIME and 0 <= time.nanos < 1_000_000_000):
+        yield Violation("receive_time", "must be a time from 1970 to 9999")
 
 
 def _to_result(result: IngestResult) -> pb.IngestResult:

@@ -34,3 +34,18 @@ def read_token(token: str) -> str:
     if not text.startswith("1:"):
         raise InvalidRequest([Violation("page_token", "is none of ours; start again without one")])
     return text[2:]
+
+
+def write_position(position: int | None) -> str:
+    """Return the token of a position in a list; "" for None, where there is no next page."""
+    return "" if position is None else write_token(str(position))
+
+
+def read_position(token: str) -> int | None:
+    """Return what `write_position` was given; None for the first page. Raises `InvalidRequest`."""
+    position = read_token(token)
+    if not position:
+        return None
+    if not (position.isascii() and position.isdigit() and len(position) < 19):
+        raise InvalidRequest([Violation("page_token", "is none of ours; start again without one")])
+    return int(position)

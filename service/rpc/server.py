@@ -23,12 +23,14 @@ from service.ingest import MessageIngest
 from service.operations import HeldMessages
 from service.routed_channels import RoutedChannels
 from service.rpc.archive import ArchiveServicer
-from service.rpc.convert import fingerprint_of, read_facts
+from service.rpc.convert import fingerprint_of
+from service.rpc.convert_routes import read_facts
 from service.rpc.directory import DirectoryServicer
 from service.rpc.feed import FeedServicer
 from service.rpc.ingest import IngestServicer
 from service.rpc.statuses import ErrorInterceptor
 from service.shims import ShimReports
+from service.signals import Signal
 from service.store.contract import Clock, Store
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
@@ -77,6 +79,7 @@ def build_server(
     feed: MessageFeed,
     store: Store,
     health: Health,
+    replays_started: Signal,
     clock: Clock,
 ) -> grpc.aio.Server:
     """Return a server that isn't listening yet."""
@@ -87,7 +90,7 @@ def build_server(
     channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(
         DirectoryServicer(directory, ShimReports(clock)), server
     )
-    message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed), server)
+    message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed, store, replays_started), server)
     message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME, "grpc.health.v1.Health"), server)

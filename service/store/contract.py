@@ -14,26 +14,44 @@ from typing import Protocol
 
 from service.models import (
     AckStatus,
+    Assignment,
+    AssignmentOutcome,
+    AuditEntry,
     Channel,
     ChannelChanges,
     Claimed,
     Clash,
+    Conversation,
+    DeadLetter,
+    DeadLetterSelection,
+    DeliveryKey,
+    DestinationSettings,
     DestinationStatus,
     DirectoryPosition,
+    ErasedCounts,
     HeldMessage,
     HeldSelection,
     MessageFilter,
     MessagePage,
     QuarantinedRequest,
+    QuarantineKey,
     QuarantinePage,
     Recorded,
     Release,
+    Replay,
+    ReplayPage,
+    ReplaySelection,
     Route,
     RoutedMessage,
+    RouteRevision,
+    SettledPage,
     Settlement,
     StoredMessage,
     Summary,
 )
+
+GATEWAY = "gateway"
+"""The actor of what the gateway does by itself."""
 
 
 class StoreListener(Protocol):
@@ -46,6 +64,12 @@ class StoreListener(Protocol):
 
     def on_ready(self, destinations: Collection[str]) -> None:
         """Something may be claimable in these destinations."""
+
+    def on_arrivals(self, counts: Mapping[str, int]) -> None:
+        """So many messages came in for these destinations."""
+
+    def on_dead_letters(self, counts: Mapping[str, int]) -> None:
+        """So many deliveries of these destinations were given up."""
 
     def on_directory_change(self) -> None:
         """`find_changes` may have something new."""
@@ -88,6 +112,11 @@ class DirectoryStore(Protocol):
         not acknowledged.
         """
 
+    async def list_route_revisions(
+        self, channel_config_id: str, *, before: int | None, limit: int
+    ) -> Sequence[RouteRevision]:
+        """Return the revisions of a channel's routes below `before`, newest first."""
+
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         """Return the channels that changed after `after`, deleted ones too, oldest change first.
 
@@ -110,6 +139,11 @@ class MessageStore(Protocol):
         again: its `Recorded` says so and carries the first one's sequence. The listener hears
         of the destinations. `is_recovered` counts them as out of a journal; the quarantined
         request that they were made of, if any, is settled with them.
+
+        Where the conversation is assigned and the message isn't held, the assignment replaces the
+        first destination; a decision with affinity begins or prolongs one of that reason, which
+        never replaces an ASSIGNED one. A message that was received before its sender was erased
+        is not stored: its `Recorded` says so, and the audit counts it.
         """
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:
@@ -129,7 +163,7 @@ class AsideStore(Protocol):
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         """Return held messages with a sequence above `after`, oldest first."""
 
-    async def release(self, releases: Sequence[Release]) -> int:
+    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> int:
         """Give held messages their decisions and deliveries; return how many were still held.
 
         In the order of their sequences, and before what is not delivered yet in each of their
@@ -137,7 +171,7 @@ class AsideStore(Protocol):
         message held, for that reason. The listener hears of the destinations.
         """
 
-    async def discard(self, sequences: Sequence[int]) -> int:
+    async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         """Settle held messages without delivering them; return how many were still held."""
 
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
@@ -167,8 +201,16 @@ class AsideStore(Protocol):
     async def find_quarantined(self, entry_id: str) -> bytes | None:
         """Return a request's payload, None when there is none or it is settled."""
 
-    async def discard_quarantined(self, entry_ids: Sequence[str]) -> int:
+    async def discard_quarantined(self, entry_ids: Sequence[str], *, actor: str = GATEWAY) -> int:
         """Settle requests, and forget what was in them; return how many weren't settled yet."""
+
+    async def find_quarantined_after(
+        self, channel_config_id: str, *, after: int, limit: int
+    ) -> Sequence[QuarantineKey]:
+        """Return requests of a channel that are not settled, with numbers above `after`, oldest first."""
+
+    async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
+        """Return audit entries with numbers below `before`, newest first. Methods with an `actor` write them."""
 
     async def load_summary(self, *, most_channels: int) -> Summary:
         """Return how the store stands, with the first channels by id."""
@@ -177,28 +219,128 @@ class AsideStore(Protocol):
 class FeedStore(Protocol):
     """The deliveries: leased one at a time a conversation, in order."""
 
-    async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float) -> Claimed:
+    async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float | None) -> Claimed:
         """Lease the oldest unsettled delivery of up to `limit` conversations that have none out.
 
         Those that have been ready longest come first. Stops when the payloads reach
-        `max_bytes`, but never before the first. A lease whose time is over needs no sweeping:
-        it is simply claimed again. Costs the same whatever waits behind the claimed ones. A
-        claim that is lost by a power failure is a redelivery, so it needs not be on disk; its
-        attempt number can then repeat.
+        `max_bytes`, but never before the first. Without `lease_seconds`, the destination's.
+        Costs the same whatever waits behind the claimed ones. A claim that is lost by a power
+        failure is a redelivery, so it needs not be on disk; its attempt number can then repeat.
+
+        A lease whose time is over needs no sweeping: the next claim ends it, as a failed attempt,
+        and leaves the delivery to its back-off, or to the dead letters when that was the last one.
         """
 
     async def settle(self, destination: str, settlements: Sequence[Settlement]) -> Sequence[AckStatus]:
         """Settle deliveries, each if its token is that of the claim which is out; one status each, in order.
 
-        An acknowledged delivery is never claimed again and its conversation goes on. A token
-        whose lease has run out is still good until the delivery is claimed again.
+        An acknowledged delivery is never claimed again and its conversation goes on. A failed
+        attempt (NACK, BREAK) waits for its back-off, and is dead-lettered in the same transaction
+        when it was the last one. A token whose lease has run out can still acknowledge until the
+        delivery is claimed again or dead-lettered; for everything else it is STALE.
         """
 
+    async def assign(
+        self,
+        conversation: Conversation,
+        destination: str | None,
+        *,
+        ttl_seconds: float,
+        ack: DeliveryKey | None = None,
+        actor: str = GATEWAY,
+    ) -> AssignmentOutcome:
+        """Acknowledge `ack`, let the conversation stay with `destination`, and move there what waits, all at once.
+
+        What moves is what is not delivered yet in each message's first destination, but no
+        replays. While one of those is out, they can't be claimed; when it is acknowledged they
+        can, and when its attempt ends otherwise it moves too, with its attempts forgotten. With
+        None the assignment ends and nothing moves.
+        """
+
+    async def find_assignment(self, conversation: Conversation) -> Assignment | None:
+        """Return where a conversation stays now, None where its routes say."""
+
     async def list_destinations(self) -> Sequence[DestinationStatus]:
-        """Return every destination that a channel or route names or that something waits in, by name."""
+        """Return every destination that was ever named or that something waits in, by name."""
+
+    async def update_destination(
+        self, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+    ) -> DestinationSettings:
+        """Store what `change` makes of a destination's settings, and return it; make the destination if need be.
+
+        `change` runs inside the transaction, perhaps more than once, and may raise a `GatewayError`.
+        """
+
+    async def list_dead_letters(
+        self, which: DeadLetterSelection, *, before: int | None, limit: int
+    ) -> Sequence[DeadLetter]:
+        """Return dead letters with numbers below `before`, newest first. With keys: all of those, `limit` or not."""
+
+    async def redrive(self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY) -> SettledPage:
+        """Put dead letters with numbers above `after` back, oldest first, in front as `release` does it.
+
+        Their attempts start anew. Replayed ones go back into the lane of replays. The listener
+        hears of the destinations.
+        """
+
+    async def discard_dead_letters(
+        self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY
+    ) -> SettledPage:
+        """Settle dead letters with numbers above `after`, oldest first, without delivering them."""
 
 
-class Store(DirectoryStore, MessageStore, AsideStore, FeedStore, Protocol):
+class ReplayStore(Protocol):
+    """Replays: stored messages that are delivered again."""
+
+    async def count_replay(self, destination: str, selection: ReplaySelection) -> int:
+        """Return how many messages a replay would deliver now: stored, not held, discarded or unsettled there."""
+
+    async def start_replay(self, replay: Replay, *, actor: str = GATEWAY) -> Replay:
+        """Record a replay; it begins with the next `advance_replays`. A known id changes nothing.
+
+        Returns the replay as stored. What is stored after it began isn't replayed.
+        """
+
+    async def advance_replays(self) -> int | None:
+        """Queue the next part of every replay that is due, at its rate; return when the next one is due.
+
+        A part goes into lanes of its own, in the order of the sequences, and is recorded in the
+        same transaction, so that a crash repeats and skips nothing. Bounded work a call.
+        """
+
+    async def find_replay(self, replay_id: str) -> Replay | None:
+        """Return a replay, None when there is none."""
+
+    async def list_replays(self, *, before: int | None, limit: int) -> ReplayPage:
+        """Return replays, newest first."""
+
+    async def cancel_replay(self, replay_id: str, *, actor: str = GATEWAY) -> Replay | None:
+        """End a replay where it is. A repeat, or the end of one that is over, changes nothing."""
+
+
+class RetentionStore(Protocol):
+    """What is removed, by time or by request."""
+
+    async def prune(self, *, limit: int) -> int:
+        """Remove messages that are settled and past their retention; return how many settled deliveries it looked at.
+
+        A message goes when each of its deliveries was settled longer ago than its destination's
+        retention, and so does one that was discarded while held, after the default retention.
+        Held, dead-lettered and undelivered ones never go. With them go their clashes, failed
+        attempts and, where nothing of the conversation is left, its empty lanes; also expired
+        assignments. Looks at no more than `limit` settled deliveries; 0 means that there is no
+        more to do now.
+        """
+
+    async def erase_sender(self, conversation: Conversation, *, limit: int, actor: str = GATEWAY) -> ErasedCounts:
+        """Remove up to `limit` messages of a sender and all that belongs to them; see `EraseSender` of the contract.
+
+        The first call keeps the keyed hash of the conversation, so that what was received before
+        can't come back. Nothing of it stays readable in the database's files.
+        """
+
+
+class Store(DirectoryStore, MessageStore, AsideStore, FeedStore, ReplayStore, RetentionStore, Protocol):
     """Everything that the service keeps."""
 
     @property

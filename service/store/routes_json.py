@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any
 
-from service.models import Route
+from service.models import Route, TimeWindow
 
 DEFAULTS = {field.name: field.default for field in fields(Route)}
 
@@ -28,7 +28,8 @@ def load_routes(text: str) -> tuple[Route, ...]:
 
 def _load_route(item: dict[str, Any]) -> Route:
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
-    return Route(**values)
+    windows = tuple(TimeWindow(**window | {"days": tuple(window["days"])}) for window in item.get("time_windows", ()))
+    return Route(**values | {"time_windows": windows})
 
 
 @lru_cache(maxsize=1024)

@@ -20,9 +20,14 @@ NOUNS = {
     "channel": "Channels: create, list, show, update, delete, rotate-password, webhook.",
     "route": "The routes of a channel: list, set, explain.",
     "feed": "What waits for a destination: pull, ack.",
-    "message": "What was received, and what became of it: show, list, re-route.",
+    "destination": "The queues of AICC services: list, show, update.",
+    "dead-letter": "Messages that were given up for a destination: list, show, redrive, discard.",
+    "message": "What was received, and what became of it: show, list, trace, re-route, replay, erase-sender.",
+    "replay": "Replays of stored messages: list, show, watch, cancel.",
+    "conversation": "Where a conversation goes for a time: assign, release.",
     "held": "Messages that wait for an operator: list, show, release, discard.",
     "quarantine": "Requests that were no valid message: list, show, retry, discard.",
+    "audit": "What was done by hand: list.",
     "status": "Whether all of it works, and what waits where.",
     "send": "Plays Twilio: posts messages to a webhook URL.",
 }
@@ -39,8 +44,8 @@ NOUNS = {
 def cli() -> None:
     """Operates the WhatsApp MO gateway of the AICC.
 
-    Every option has a variable too: MO_SERVICE, MO_TIMEOUT, MO_JSON, and for
-    those of a command MO_NOUN_VERB_OPTION.
+    Every option has a variable too: MO_SERVICE, MO_TIMEOUT, MO_OPERATOR, MO_JSON,
+    and for those of a command MO_NOUN_VERB_OPTION.
     """
 
 

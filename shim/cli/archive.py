@@ -1,16 +1,15 @@
 """Reads the archive, page by page where it takes several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from aicc.mo.v1 import message_archive_pb2 as pb
 from aicc.mo.v1.message_ingest_pb2 import QuarantinedRequest
 
 from shim.cli.connection import Connection
 from shim.cli.output import write_item, write_section
+from shim.cli.paging import LARGEST_PAGE, collect
 from shim.cli.stored_message import clash_columns, message_fields
 from shim.cli.usage import settings
-
-_PAGE = 1_000
 
 
 async def list_messages(
@@ -20,31 +19,28 @@ async def list_messages(
     is_wanted: Callable[[pb.StoredMessage], bool] = lambda _: True,
 ) -> list[pb.StoredMessage]:
     """Return up to `limit` messages, newest first; a short or empty page need not be the last."""
-    found: list[pb.StoredMessage] = []
-    while True:
-        request.page_size = min(limit - len(found), _PAGE)
+
+    async def fetch_page(size: int, token: str) -> tuple[Iterable[pb.StoredMessage], str]:
+        request.page_size, request.page_token = size, token
         page = await service.archive.ListMessages(request, timeout=service.timeout)
-        found += filter(is_wanted, page.messages)
-        if not page.next_page_token or len(found) >= limit:
-            return found[:limit]
-        request.page_token = page.next_page_token
+        return filter(is_wanted, page.messages), page.next_page_token
+
+    return await collect(fetch_page, limit)
 
 
 async def list_quarantined(
     service: Connection, channel_config_id: str, *, limit: int | None = None, include_text: bool = False
 ) -> list[QuarantinedRequest]:
     """Return up to `limit` requests in quarantine, newest first; all of them without one."""
-    # Bodies are up to some hundred KiB each.
-    most = 100 if include_text else _PAGE
-    found: list[QuarantinedRequest] = []
     request = pb.ListQuarantinedRequest(channel_config_id=channel_config_id, include_text=include_text)
-    while True:
-        request.page_size = most if limit is None else min(limit - len(found), most)
+
+    async def fetch_page(size: int, token: str) -> tuple[Sequence[QuarantinedRequest], str]:
+        request.page_size, request.page_token = size, token
         page = await service.archive.ListQuarantined(request, timeout=service.timeout)
-        found += page.requests
-        if not page.next_page_token or (limit is not None and len(found) >= limit):
-            return found[:limit]
-        request.page_token = page.next_page_token
+        return page.requests, page.next_page_token
+
+    # Bodies are up to some hundred KiB each.
+    return await collect(fetch_page, limit, largest_page=100 if include_text else LARGEST_PAGE)
 
 
 async def load_message(

@@ -17,9 +17,12 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 
-from shim.cli.usage import CommandError, settings
+from shim.cli.identity import this_user
+from shim.cli.usage import CommandError, Settings, settings
 
 _Result = TypeVar("_Result")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 _OPTIONS = [
     # The service is an internal address: a proxy meant for the internet would only be in the way.
@@ -27,6 +30,32 @@ _OPTIONS = [
     # A page of long messages may pass gRPC's 4 MiB.
     ("grpc.max_receive_message_length", -1),
 ]
+
+
+class _Signature(grpc.aio.UnaryUnaryClientInterceptor):
+    """Says with each call who asks for it, as the service's audit log will."""
+
+    def __init__(self, operator: str) -> None:
+        self._operator = operator
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[
+            [grpc.aio.ClientCallDetails, _Request], Awaitable[grpc.aio.UnaryUnaryCall[_Request, _Response]]
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: _Request,
+    ) -> _Response | grpc.aio.UnaryUnaryCall[_Request, _Response]:
+        metadata = client_call_details.metadata or grpc.aio.Metadata()
+        metadata.add("mo-operator", self._operator)
+        signed = grpc.aio.ClientCallDetails(
+            client_call_details.method,
+            client_call_details.timeout,
+            metadata,
+            client_call_details.credentials,
+            client_call_details.wait_for_ready,
+        )
+        return await continuation(signed, request)
 
 
 @dataclass(frozen=True)
@@ -62,11 +91,14 @@ def run(work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
 
     Raises `CommandError` for every failure of a call.
     """
-    return asyncio.run(_run(work, settings().service, settings().timeout))
+    return asyncio.run(_run(work, settings()))
 
 
-async def _run(work: Callable[[Connection], Awaitable[_Result]], service: str, timeout: float) -> _Result:
-    async with grpc.aio.insecure_channel(await _target(service), options=_OPTIONS) as channel:
+async def _run(work: Callable[[Connection], Awaitable[_Result]], chosen: Settings) -> _Result:
+    service, timeout = chosen.service, chosen.timeout
+    signature = _Signature(chosen.operator or this_user())
+    target = await _target(service)
+    async with grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=[signature]) as channel:
         try:
             return await work(Connection(channel, timeout))
         except grpc.aio.AioRpcError as error:

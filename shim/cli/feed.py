@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import click
 from aicc.mo.v1 import message_feed_pb2 as pb
-from google.protobuf.duration_pb2 import Duration
+from aicc.mo.v1 import message_pb2 as message_pb
 
 from shim.cli.connection import Connection, run
 from shim.cli.output import json_line, note, write_items, write_line, write_table
+from shim.cli.proto_times import to_duration
 from shim.cli.texts import enum_text
 from shim.cli.usage import Noun, argument, option, settings
 from shim.cli.values import as_duration
@@ -30,12 +31,14 @@ def feed() -> None:
 @option(
     "--wait", type=as_duration, metavar="SECONDS", default="0", help="Go on until that long passes without a new one."
 )
-@option("--ack", is_flag=True, help="Acknowledge what was printed. Else it comes back when its lease ends.")
+@option("--ack", is_flag=True, help="Acknowledge what was printed.")
 def pull(destination: str, most: int, wait: float, *, ack: bool) -> None:
     """Print what waits for DEST, one Delivery a line as JSON.
 
     Prints nothing when there is nothing. A message of a conversation comes
-    when the earlier one was acknowledged.
+    when the earlier one was acknowledged. What is not acknowledged comes again
+    when its lease ends; that is a failed attempt, and after the last one it is
+    dead-lettered.
     """
     run(lambda service: _pull(service, destination, most=most, wait=wait, ack=ack))
 
@@ -61,9 +64,7 @@ async def _next_deliveries(service: Connection, destination: str, most: int, wai
     end = time.monotonic() + wait
     while True:
         step = min(max(0.0, end - time.monotonic()), _LONGEST_WAIT_SECONDS)
-        request = pb.PullRequest(destination=destination, max_messages=most)
-        if step:
-            request.wait.CopyFrom(_duration(step))
+        request = pb.PullRequest(destination=destination, max_messages=most, wait=to_duration(step))
         response = await service.feed.Pull(request, timeout=service.timeout + step)
         if response.deliveries or time.monotonic() >= end:
             return response.deliveries
@@ -72,9 +73,12 @@ async def _next_deliveries(service: Connection, destination: str, most: int, wai
 async def _acknowledge_printed(service: Connection, destination: str, ack_ids: Sequence[str]) -> None:
     request = pb.AcknowledgeRequest(destination=destination, ack_ids=ack_ids)
     response = await service.feed.Acknowledge(request, timeout=service.timeout)
-    lost = sum(result.status != pb.ACK_STATUS_OK for result in response.results)
+    lost = sum(result.status != message_pb.ACK_STATUS_OK for result in response.results)
     if lost:
-        note(f"{lost} of {len(ack_ids)} leases had ended before the acknowledgement: those messages come again")
+        note(
+            f"{lost} of {len(ack_ids)} were not acknowledged: their leases had ended, "
+            "and by then they were handed out again or dead-lettered"
+        )
 
 
 async def _note_if_unknown(service: Connection, destination: str) -> None:
@@ -100,7 +104,7 @@ def ack(ctx: click.Context, destination: str, ack_ids: tuple[str, ...]) -> None:
         write_items(results, {})
     else:
         write_table([], [[_status_text(result), result.ack_id] for result in results])
-    ctx.exit(0 if all(result.status == pb.ACK_STATUS_OK for result in results) else 1)
+    ctx.exit(0 if all(result.status == message_pb.ACK_STATUS_OK for result in results) else 1)
 
 
 async def _acknowledge(service: Connection, destination: str, ack_ids: Sequence[str]) -> list[pb.AckResult]:
@@ -114,8 +118,4 @@ async def _acknowledge(service: Connection, destination: str, ack_ids: Sequence[
 
 
 def _status_text(item: pb.AckResult) -> str:
-    return enum_text(pb.AckStatus.Name(item.status), "ACK_STATUS_")
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1_000_000_000))
+    return enum_text(message_pb.AckStatus.Name(item.status), "ACK_STATUS_")

@@ -8,7 +8,7 @@ import click
 import grpc
 import grpc.aio
 from aicc.mo.v1 import message_archive_pb2 as pb
-from aicc.mo.v1.message_pb2 import HOLD_REASON_UNSPECIFIED
+from aicc.mo.v1.message_pb2 import HOLD_REASON_UNSPECIFIED, MessageKey
 
 from shim.cli import archive
 from shim.cli.connection import Connection, run
@@ -38,9 +38,9 @@ class Selected:
         return f"all held messages{channel}{f' ({self.reason})' if self.reason else ''}"
 
     @property
-    def keys(self) -> list[pb.MessageKey]:
+    def keys(self) -> list[MessageKey]:
         """The named messages, each once."""
-        return [pb.MessageKey(channel_config_id=self.named_channel, message_sid=sid) for sid in self._sids]
+        return [MessageKey(channel_config_id=self.named_channel, message_sid=sid) for sid in self._sids]
 
     @property
     def everything_alike(self) -> pb.HeldSelection:
@@ -123,7 +123,7 @@ async def _select(service: Connection, selected: Selected) -> tuple[pb.HeldSelec
     return pb.HeldSelection(keys=keys), [fault for fault in faults if fault]
 
 
-async def _find_fault(service: Connection, key: pb.MessageKey, limit: asyncio.Semaphore) -> str | None:
+async def _find_fault(service: Connection, key: MessageKey, limit: asyncio.Semaphore) -> str | None:
     """Tell why a message can't be settled: it isn't held."""
     try:
         async with limit:

@@ -1,16 +1,25 @@
 """`mo message`: what was received, and what became of it."""
 
+import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import click
 from aicc.mo.v1 import message_archive_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
+from aicc.mo.v1.message_feed_pb2 import ListDeadLettersRequest, ReplaySelection, StartReplayRequest
 
-from shim.cli import archive, holds
-from shim.cli.connection import run
-from shim.cli.output import write_items
+from shim.cli import archive, dead_letters, holds, replays
+from shim.cli.confirmation import confirm_final
+from shim.cli.connection import Connection, run
+from shim.cli.erasure import erase, erased_fields, is_nothing
+from shim.cli.life import Event, life
+from shim.cli.output import json_line, note, write_item, write_items, write_line, write_table
+from shim.cli.proto_times import to_timestamp
+from shim.cli.recorded_replay import counted_fields, replay_fields
 from shim.cli.stored_message import message_columns
-from shim.cli.usage import Noun, argument, option
+from shim.cli.texts import short_sender
+from shim.cli.usage import Noun, argument, option, settings
 from shim.cli.values import as_time
 
 _STATES = {
@@ -74,8 +83,8 @@ def list_messages(
     request = pb.ListMessagesRequest(
         channel_config_id=channel_config_id,
         sender=sender,
-        start_time=_timestamp(since),
-        end_time=_timestamp(until),
+        start_time=to_timestamp(since),
+        end_time=to_timestamp(until),
         destination=destination,
         state=_STATES[state] if state else pb.MESSAGE_STATE_UNSPECIFIED,
         include_text=include_text,
@@ -84,9 +93,125 @@ def list_messages(
     write_items(found, message_columns(include_text=include_text))
 
 
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+def _replay_faults(params: Mapping[str, Any]) -> Iterable[str]:
+    has_channel = bool(params.get("channel_config_id"))
+    if not has_channel and (params.get("sender") or params.get("route")):
+        yield "--sender and --route need --channel."
+    since, until = params.get("since"), params.get("until")
+    if not (has_channel or since or until):
+        yield "Say which messages: give --channel, --since or --until."
+    if since and until and until <= since:
+        yield "--until is not after --since: no message is between them."
+    if params.get("dry_run") and params.get("detach"):
+        yield "--dry-run starts nothing that --detach could leave alone."
+
+
+@message.verb(
+    "replay",
+    example="mo message replay bot --channel C17 --since 2h --dry-run\n"
+    "mo message replay bot --channel C17 --since 2026-11-22T08:00Z --until 2026-11-22T09:30Z",
+    check=_replay_faults,
+)
+@argument("destination", metavar="DEST")
+@option("--channel", "channel_config_id", metavar="ID", default="", help="Only those of this channel.")
+@option("--sender", default="", help="Only those from this sender, as sent; needs --channel.")
+@option("--route", metavar="ID", default="", help="Only those that took this route; needs --channel.")
+@option("--since", type=as_time, metavar="TIME", help="Only those stored since then: ISO 8601, or like 2h ago.")
+@option("--until", type=as_time, metavar="TIME", help="Only those stored before then. [default: now]")
+@option(
+    "--rate",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many a second at the most.",
+)
+@option("--dry-run", is_flag=True, help="Only count the messages.")
+@option("--yes", is_flag=True, help="Don't ask.")
+@option("--detach", is_flag=True, help="Don't watch it.")
+@click.pass_context
+def replay(ctx: click.Context, /, *, rate: int, dry_run: bool, yes: bool, detach: bool, **chosen: Any) -> None:
+    """Deliver stored messages to DEST again, acknowledged ones too, marked as replayed.
+
+    Live messages don't wait for them. Counts them first, asks on a terminal,
+    and shows how it goes on; Ctrl-C ends the watching, not the replay. Exits
+    with 1 when it was cancelled meanwhile.
+    """
+    request = _replay_request(chosen, rate)
+    counted = replays.count(request)
+    if dry_run or not counted.total:
+        write_item(counted, counted_fields(counted))
+        if not dry_run:
+            note("no stored message is like that: nothing was started")
+        return
+    if not yes:
+        replays.confirm_plan(counted, rate)
+    started = replays.start(request)
+    if detach:
+        write_item(started, replay_fields(started))
+        return
+    replays.watch(ctx, started.replay_id)
+
+
+def _replay_request(chosen: Mapping[str, Any], rate: int) -> StartReplayRequest:
+    return StartReplayRequest(
+        # Ours to make: should the answer get lost, it tells whether the replay has started.
+        replay_id=str(uuid.uuid4()),
+        destination=chosen["destination"],
+        selection=ReplaySelection(
+            start_time=to_timestamp(chosen["since"]),
+            end_time=to_timestamp(chosen["until"]),
+            channel_config_id=chosen["channel_config_id"],
+            sender=chosen["sender"],
+            route_id=chosen["route"],
+        ),
+        max_rate=rate,
+    )
+
+
+@message.verb("trace", example="mo message trace C17 SM00000000000000000000000000000001")
+@argument("channel_config_id", metavar="CHANNEL")
+@argument("message_sid", metavar="SID")
+def trace(channel_config_id: str, message_sid: str) -> None:
+    """Show the life of one message in the order of time: routed, handed out, failed, acknowledged.
+
+    With --json: one object an event, with time, event, destination and details.
+    """
+    events = run(lambda service: _trace(service, channel_config_id, message_sid))
+    if settings().json:
+        for event in events:
+            write_line(json_line(event.to_json()))
+    else:
+        write_table(["time", "event", "destination", "details"], [event.to_row() for event in events])
+
+
+async def _trace(service: Connection, channel_config_id: str, message_sid: str) -> list[Event]:
+    found = await archive.load_message(service, channel_config_id, message_sid)
+    request = ListDeadLettersRequest(channel_config_id=channel_config_id, message_sid=message_sid)
+    return life(found, await dead_letters.list_dead_letters(service, request))
+
+
+@message.verb("erase-sender", example="mo message erase-sender C17 whatsapp:+447700900123 --yes")
+@argument("channel_config_id", metavar="CHANNEL")
+@argument("sender", metavar="SENDER")
+@option("--yes", is_flag=True, help="Don't ask.")
+def erase_sender(channel_config_id: str, sender: str, *, yes: bool) -> None:
+    """Remove everything that is stored of SENDER in CHANNEL, and say how much of what.
+
+    Messages with their deliveries, dead letters and clashes, what is held, and
+    requests in quarantine. What was received before and arrives later is
+    dropped; what the sender writes from now on is taken. SENDER is written as
+    mo message list shows it.
+    """
+    if not yes:
+        confirm_final(f'erasing everything of {short_sender(sender)} in channel "{channel_config_id}"')
+    request = pb.EraseSenderRequest(channel_config_id=channel_config_id, sender=sender)
+    erased = pb.EraseSenderResponse()
+    try:
+        run(lambda service: erase(service, request, erased))
+    finally:
+        # What was removed before a failure is told, too.
+        if erased.is_complete or not is_nothing(erased):
+            write_item(erased, erased_fields(erased))
+    if is_nothing(erased):
+        note(f"nothing was stored of {short_sender(sender)}; is it written as mo message list shows it?")

@@ -60,17 +60,15 @@ class Standing:
             "shims": [self._shim_json(item) for item in self.details.shims],
         }
 
-    def destination_columns(self) -> dict[str, Callable[[Destination], str]]:
-        """Return what waits in a destination."""
-        return {
-            "destination": lambda item: item.name,
-            "backlog": lambda item: str(item.backlog),
-            "leased": lambda item: str(item.leased),
-            "oldest": lambda item: (
-                age_text(item.oldest_commit_time, self.now) if item.HasField("oldest_commit_time") else ""
-            ),
-            "consumers": lambda item: str(item.consumers),
-        }
+    @property
+    def dead_letters(self) -> list[str]:
+        """Return a sentence for each destination that has some, and what to do. That is no degradation."""
+        destinations = self.details.destinations if self.details else ()
+        return [
+            f"{item.dead_letters} of {item.name}; see: mo dead-letter list --destination {item.name}"
+            for item in destinations
+            if item.dead_letters
+        ]
 
     def channel_columns(self) -> dict[str, Callable[[ChannelActivity], str]]:
         """Return what came in on a channel."""

@@ -12,6 +12,7 @@ from aicc.mo.v1.message_feed_pb2 import ListDestinationsRequest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from shim.cli.connection import Connection, run
+from shim.cli.destinations import destination_columns
 from shim.cli.output import json_line, note, write_line, write_section, write_table
 from shim.cli.standing import Details, Standing
 from shim.cli.texts import enum_text
@@ -72,11 +73,12 @@ def _write(standing: Standing) -> None:
     health = enum_text(standing.health, "")
     rows = [["service", standing.service], ["status", f"{health}, degraded" if degradations else health]]
     rows += [["degraded", text] for text in degradations]
+    rows += [["dead letters", text] for text in standing.dead_letters]
     details = standing.details
     if details is None:
         write_table([], rows)
         return
     write_table([], [*rows, ["held", str(details.summary.held)], ["quarantined", str(details.summary.quarantined)]])
-    write_section(details.destinations, standing.destination_columns())
+    write_section(details.destinations, destination_columns(standing.now))
     write_section(details.summary.channels, standing.channel_columns())
     write_section(details.shims, standing.shim_columns())

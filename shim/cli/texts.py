@@ -34,6 +34,12 @@ def enum_text(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).lower().replace("_", "-")
 
 
+def short_sender(sender: str) -> str:
+    """Return `whatsapp:+4477…23`: enough to recognise a person by, not to call them."""
+    scheme, colon, name = sender.rpartition(":")
+    return f"{scheme}{colon}{name[:5]}…{name[-2:]}" if len(name) > 9 else f"{scheme}{colon}…"
+
+
 def time_text(message: Timestamp | None) -> str:
     """Return `2026-11-22T17:00:00Z`; empty when there is none."""
     if message is None or message == Timestamp():

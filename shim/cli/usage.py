@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from shim.cli.values import as_service, as_timeout
+from shim.cli.values import as_operator, as_service, as_timeout
 
 _FAULTS = "shim.cli.faults"
 _CHOSEN = "shim.cli.chosen"
@@ -41,6 +41,7 @@ class Settings:
     service: str = "127.0.0.1:50051"
     timeout: float = 10.0
     json: bool = False
+    operator: str = ""
 
 
 def settings() -> Settings:
@@ -79,7 +80,7 @@ argument = functools.partial(click.argument, cls=_Argument)
 
 
 def shared_options(*, connects: bool, from_environment: bool = False) -> list[click.Parameter]:
-    """Return --json and, where a command `connects`, --service and --timeout.
+    """Return --json and, where a command `connects`, --service, --timeout and --operator.
 
     They may stand at every level of the command line. Only the root's take
     their variables, so that a variable never beats a flag further left.
@@ -91,9 +92,11 @@ def shared_options(*, connects: bool, from_environment: bool = False) -> list[cl
     if not connects:
         return [as_json]
     where = "Where the service listens; of several, the first that answers. [default: 127.0.0.1:50051]"
+    who = "Whom the audit log names for what is done. [default: USER@HOST]"
     return [
         shared(["--service"], type=as_service, metavar="HOST:PORT[,…]", help=where),
         shared(["--timeout"], type=as_timeout, metavar="SECONDS", help="How long each call may take. [default: 10]"),
+        shared(["--operator"], type=as_operator, metavar="NAME", help=who),
         as_json,
     ]
 
@@ -192,7 +195,8 @@ class LazyGroup(Noun):
         """Import a noun."""
         if cmd_name not in self._nouns:
             return None
-        command = getattr(importlib.import_module(f"{self._package}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"{self._package}.{name}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,9 +1,11 @@
-"""The values that options take: durations, points in time, addresses of the service. Pure."""
+"""The values that options take: durations, points in time, addresses of the service, names. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 import click
+
+from shim.cli.identity import MOST_CHARACTERS, is_printable_ascii
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", re.ASCII)
@@ -79,6 +81,13 @@ def as_time(value: str) -> datetime:
         return point_in_time(value, datetime.now(UTC))
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: {error}.") from error
+
+
+def as_operator(value: str) -> str:
+    """Convert an option: who the audit log is to name."""
+    if not is_printable_ascii(value) or not 0 < len(value.strip()) <= MOST_CHARACTERS:
+        raise click.BadParameter(f"write 1 to {MOST_CHARACTERS} printable ASCII characters, like ada@desk-3.")
+    return value.strip()
 
 
 def as_service(value: str) -> str:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import NoReturn, TypeVar
 import apsw
 
 from shim.errors import ServiceUnavailableError, StartError
+from shim.journal.entry import Parcel
 from shim.journal.handover import Handover
 from shim.journal.marks import Marks
 from shim.journal.progress import Progress
@@ -56,11 +58,14 @@ class JournalState:
     last_failure: str | None
     """Why the last hand-over failed; None when it did not."""
     kept_aside: int = 0
-    """Entries that neither the service nor its quarantine takes, kept in `handed.db`."""
+    """Entries that neither the service nor its quarantine took, kept in `handed.db`."""
 
 
 class Drainer:
-    """Merges all files of the folder, and hands them over. Another drainer of the folder waits until it is gone."""
+    """Merges all files of the folder, and hands them over. Another drainer of the folder waits until it is gone.
+
+    What was kept aside is offered once more when it starts, after all that waits: the service may be a newer one.
+    """
 
     def __init__(self, folder: Path, marks: Marks, link: Link, *, metrics: JournalMetrics) -> None:
         """Set the marks by what the files hold, before anything new is accepted.
@@ -74,6 +79,9 @@ class Drainer:
         self._progress: Progress | None = None
         self._sources: Sources | None = None
         self._handover = Handover(link, self._keep_aside, metrics)
+        self._offers: deque[str] = deque()
+        """What was kept aside before, and is still to be offered again."""
+        self._last_kept_aside: Parcel | None = None
         # All that reads files happens on one thread, one thing after another.
         self._thread = ThreadPoolExecutor(1, "drainer")
         self._failure: str | None = None
@@ -92,7 +100,7 @@ class Drainer:
             ) from error
         metrics.messages.set_function(marks.entries_waiting)
         metrics.bytes.set_function(marks.bytes_waiting)
-        metrics.oldest_seconds.set_function(lambda: time.time() - self._oldest_at if self._oldest_at else 0)
+        metrics.oldest_seconds.set_function(lambda: max(0.0, time.time() - self._oldest_at) if self._oldest_at else 0)
         metrics.damaged.set_function(lambda: self.state.damaged)
 
     @property
@@ -117,12 +125,15 @@ class Drainer:
             while True:
                 now = asyncio.get_running_loop().time()
                 if not self._marks.is_empty():
-                    await self._try()
+                    await self._survive(self._hand_over_next)
                     continue
                 self._note_empty()
+                if self._offers:
+                    await self._survive(self._offer_next)
+                    continue
                 if now >= scan_at:
                     scan_at = now + _SCAN_SECONDS
-                    await self._do(self._scan)
+                    await self._survive(self._look)
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             self.close()
@@ -131,10 +142,11 @@ class Drainer:
         """Hand over until nothing waits; then everything is closed. Returns how the journal is in the end."""
         try:
             await self._wait_for_turn()
-            await self._do(self._scan)
-            while not self._marks.is_empty():
-                await self._try()
-            await self._do(self._scan)  # what is empty is deleted
+            while not await self._survive(self._look):
+                pass
+            while self._offers or not self._marks.is_empty():
+                await self._survive(self._offer_next if self._marks.is_empty() else self._hand_over_next)
+            await self._survive(self._look)  # what is empty is deleted
             self._note_empty()
             return self.state
         finally:
@@ -155,47 +167,70 @@ class Drainer:
 
     def _open(self) -> None:
         self._progress = Progress(self._folder)
-        self._kept_aside = self._progress.count_aside()
+        self._offers = deque(self._progress.list_aside())
+        self._kept_aside = len(self._offers)
         self._sources = Sources(self._folder, self._marks, self._progress)
         self._sources.rebuild_marks()
 
     async def _wait_for_turn(self) -> None:
+        if not self._is_alone:
+            _log.warning("journal_in_use", extra={"action": "another process hands it over: wait, or stop that one"})
         while not self._is_alone:
             await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
-            self._is_alone = bool(self._lock and self._lock.is_taken())
-            if self._is_alone:
-                _log.info("journal_taken_over")
-                await self._do(self._open)
+            await self._survive(self._take_over)
 
-    async def _try(self) -> None:
-        """Hand over the next entries, or pause because that failed."""
+    async def _take_over(self) -> None:
+        if self._lock and self._lock.is_taken():
+            await self._do(self._open)
+            self._is_alone = True
+            _log.info("journal_taken_over")
+
+    async def _survive(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Do something that may be done again. When it fails, say so, pause, and return False."""
         try:
-            # While the service is away, one entry is probe enough.
-            limit = 1 if self._failures else _MAX_ENTRIES
-            entries = await self._do(lambda: self._read(limit))
-            self._note(entries)
-            if entries:
-                await self._handover.hand_over(entries)
-                await self._do(lambda: self._settle(entries))
-                self._succeed()
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
-        except (ServiceUnavailableError, apsw.Error, OSError) as error:
-            await self._fail(error)
+            await step()
+        except (ServiceUnavailableError, StartError, apsw.Error, OSError) as error:
+            await self._fail(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - nothing may end the hand-over but the end of the process
+            await self._fail(type(error).__name__, error)
+            return False
+        self._failures = 0
+        self._failure = None
+        return True
 
-    async def _fail(self, error: Exception) -> None:
-        reason = str(error)
+    async def _hand_over_next(self) -> None:
+        # While the service is away, one entry is probe enough.
+        limit = 1 if self._failures else _MAX_ENTRIES
+        entries = await self._do(lambda: self._read(limit))
+        self._note(entries)
+        if not entries:
+            await asyncio.sleep(_LOOK_SECONDS)
+            return
+        await self._handover.hand_over([waiting.parcel for waiting in entries])
+        await self._do(lambda: self._settle(entries))
+
+    async def _offer_next(self) -> None:
+        """Offer the next of what was kept aside before; what is refused again stays."""
+        progress = self._progress
+        if progress is None:
+            return
+        parcel = await self._do(lambda: progress.load_aside(self._offers[0]))
+        await self._handover.hand_over([parcel])
+        self._offers.popleft()
+        if self._last_kept_aside is not parcel:
+            await self._do(lambda: progress.drop_aside(parcel))
+            self._kept_aside -= 1
+
+    async def _fail(self, reason: str, error: Exception | None = None) -> None:
         if self._failure != reason:
             # Once for each time that it goes wrong in another way, not at every try meanwhile.
-            _log.warning("hand_over_failed", extra={"reason": reason, "messages": self._marks.entries_waiting()})
+            facts = {"reason": reason, "messages": self._marks.entries_waiting()}
+            _log.log(logging.ERROR if error else logging.WARNING, "hand_over_failed", extra=facts, exc_info=error)
         self._failure = reason
         pause = min(_LONGEST_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads the hosts
-
-    def _succeed(self) -> None:
-        self._failures = 0
-        self._failure = None
 
     def _note(self, entries: Sequence[Waiting]) -> None:
         if entries:
@@ -208,7 +243,9 @@ class Drainer:
         if self._since is not None:
             _log.info("journal_empty", extra={"seconds": round(time.time() - self._since, 1)})
         self._since = self._oldest_at = None
-        self._succeed()
+
+    async def _look(self) -> None:
+        await self._do(self._scan)
 
     def _scan(self) -> None:
         if self._sources:
@@ -221,11 +258,11 @@ class Drainer:
         if self._sources:
             self._sources.settle(entries)
 
-    def _keep_aside(self, waiting: Waiting, reason: str) -> None:
+    def _keep_aside(self, parcel: Parcel, reason: str) -> None:
         if self._progress:
-            _, stamp, kind, payload = waiting.entry
-            self._progress.keep_aside(waiting.entry_id, stamp, kind, payload, reason)
-            self._kept_aside += 1
+            self._progress.keep_aside(parcel, reason)
+            self._kept_aside = self._progress.count_aside()
+            self._last_kept_aside = parcel
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

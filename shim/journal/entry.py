@@ -20,7 +20,7 @@ class EntryKind(IntEnum):
     """What an entry's payload is: an encoding for which concatenation is the encoding of both."""
 
     MESSAGE = 1
-    """An `IngestBatchRequest` of one message."""
+    """An `IngestBatchRequest` of one message, and whose it is: see `payload`."""
     QUARANTINE = 2
     """A `QuarantineRequest` of one request."""
 
@@ -39,6 +39,14 @@ class Entry(NamedTuple):
     def checksum(self) -> bytes:
         """What tells an entry from what a broken disk makes of it."""
         return checksum(self.stamp, self.kind, self.payload)
+
+
+class Parcel(NamedTuple):
+    """An entry on its way to the service."""
+
+    entry_id: str
+    """The same at every try."""
+    entry: Entry
 
 
 def checksum(stamp: int, kind: int, payload: bytes) -> bytes:

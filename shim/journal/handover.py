@@ -9,15 +9,14 @@ from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_DUPLICATE,
     INGEST_OUTCOME_HELD,
     INGEST_OUTCOME_REJECTED,
-    IngestBatchRequest,
     IngestResult,
     QuarantinedRequest,
 )
 from aicc.mo.v1.message_pb2 import FieldViolation
 
 from shim.errors import ServiceFaultError, ServiceUnavailableError
-from shim.journal.entry import EntryKind
-from shim.journal.source import Waiting
+from shim.journal.entry import EntryKind, Parcel
+from shim.journal.payload import decode_kept
 from shim.link import FROM_JOURNAL, Link, encode_quarantined
 from shim.metrics import JournalMetrics
 from shim.translation import TRANSLATORS
@@ -33,10 +32,8 @@ _DONE = {
 _NOT_ABOUT_AN_ENTRY = {"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 """Faults of the service, or of who is called so: no entry is to blame, and an operator mends them."""
 _TRIES = 3
-
-_INTEGRATOR = "twilio"
-"""Whose form a message is restored to that the service refused after its 2xx."""
-KeepAside = Callable[[Waiting, str], None]
+_KNOWN_KINDS = frozenset(EntryKind)
+KeepAside = Callable[[Parcel, str], None]
 
 
 class Handover:
@@ -48,27 +45,27 @@ class Handover:
         self._metrics = metrics
         self._tries: dict[str, int] = {}
 
-    async def hand_over(self, entries: Sequence[Waiting]) -> None:
-        """Have the service take all entries, the messages in their order.
+    async def hand_over(self, parcels: Sequence[Parcel]) -> None:
+        """Have the service take all parcels, the messages in their order.
 
-        Raises `ServiceUnavailableError` when it can't now: then some may be handed over already, and all may be
-        tried again.
+        What nobody takes is kept aside. Raises `ServiceUnavailableError` when it can't now: then some may be handed
+        over already, and all may be tried again.
         """
-        messages = [waiting for waiting in entries if waiting.entry.kind == EntryKind.MESSAGE]
-        requests = [waiting for waiting in entries if waiting.entry.kind == EntryKind.QUARANTINE]
+        messages = [parcel for parcel in parcels if parcel.entry.kind == EntryKind.MESSAGE]
+        requests = [parcel for parcel in parcels if parcel.entry.kind == EntryKind.QUARANTINE]
         if messages:
             await self._ingest(messages)
         for start in range(0, len(requests), _MAX_QUARANTINED):
             await self._quarantine(requests[start : start + _MAX_QUARANTINED])
-        for waiting in entries:
-            if waiting not in messages and waiting not in requests:
-                self._set_aside(waiting, "it is of a kind that this version doesn't know")
-        for waiting in entries:
-            self._tries.pop(waiting.entry_id, None)
+        for parcel in parcels:
+            if parcel.entry.kind not in _KNOWN_KINDS:
+                self._set_aside(parcel, "it is of a kind that this version doesn't know")
+        for parcel in parcels:
+            self._tries.pop(parcel.entry_id, None)
 
-    async def _ingest(self, messages: Sequence[Waiting]) -> None:
+    async def _ingest(self, messages: Sequence[Parcel]) -> None:
         try:
-            results = await self._link.send(FROM_JOURNAL + b"".join([waiting.entry.payload for waiting in messages]))
+            results = await self._link.send(FROM_JOURNAL + b"".join([parcel.entry.payload for parcel in messages]))
             if len(results) != len(messages):
                 raise ServiceFaultError(f"{len(results)} results came back for {len(messages)} messages")
         except ServiceFaultError as fault:
@@ -81,57 +78,69 @@ class Handover:
             self._count_try(messages[0], fault)
             await self._refuse(messages[0], [FieldViolation(description=f"the service failed on it: {fault}")])
             return
-        for waiting, result in zip(messages, results, strict=True):
-            await self._settle(waiting, result)
+        for parcel, result in zip(messages, results, strict=True):
+            await self._settle(parcel, result)
 
-    async def _settle(self, waiting: Waiting, result: IngestResult) -> None:
+    async def _settle(self, parcel: Parcel, result: IngestResult) -> None:
         if outcome := _DONE.get(result.outcome):
             self._metrics.handed_over[outcome].inc()
         elif result.outcome == INGEST_OUTCOME_REJECTED:
-            await self._refuse(waiting, result.violations)
+            await self._refuse(parcel, result.violations)
         else:
-            await self._refuse(waiting, [FieldViolation(description=f"unknown outcome {result.outcome}")])
+            await self._refuse(parcel, [FieldViolation(description=f"unknown outcome {result.outcome}")])
 
-    async def _refuse(self, waiting: Waiting, reasons: Sequence[FieldViolation]) -> None:
+    async def _refuse(self, parcel: Parcel, reasons: Sequence[FieldViolation]) -> None:
         """Quarantine a message that had its 2xx; nothing waits for what the service will never take."""
+        batch = _encode_accepted(parcel, reasons)
+        if batch is None:
+            self._set_aside(parcel, "it is no message of an integrator that this version knows")
+            return
         _log.error("message_quarantined", extra={"fields": [reason.field for reason in reasons]})
-        await self._quarantine([waiting], _encode_accepted(waiting.entry.payload, waiting.entry_id, reasons))
+        await self._quarantine([parcel], batch)
 
-    async def _quarantine(self, requests: Sequence[Waiting], batch: bytes | None = None) -> None:
+    async def _quarantine(self, requests: Sequence[Parcel], batch: bytes | None = None) -> None:
         try:
-            await self._link.quarantine(batch or b"".join([waiting.entry.payload for waiting in requests]))
+            await self._link.quarantine(batch or b"".join([parcel.entry.payload for parcel in requests]))
         except ServiceFaultError as fault:
             if len(requests) > 1 and str(fault) not in _NOT_ABOUT_AN_ENTRY:
-                for waiting in requests:
-                    await self._quarantine([waiting])
+                for parcel in requests:
+                    await self._quarantine([parcel])
                 return
             self._count_try(requests[0], fault)
             self._set_aside(requests[0], str(fault))
             return
         self._metrics.handed_over["quarantined"].inc(len(requests))
 
-    def _count_try(self, waiting: Waiting, fault: ServiceFaultError) -> None:
+    def _count_try(self, parcel: Parcel, fault: ServiceFaultError) -> None:
         """Raise `ServiceUnavailableError` while the fault may pass."""
-        tries = self._tries[waiting.entry_id] = self._tries.get(waiting.entry_id, 0) + 1
-        if tries < _TRIES or str(fault) in _NOT_ABOUT_AN_ENTRY:
+        if str(fault) in _NOT_ABOUT_AN_ENTRY:
+            raise ServiceUnavailableError(str(fault)) from fault
+        tries = self._tries[parcel.entry_id] = self._tries.get(parcel.entry_id, 0) + 1
+        if tries < _TRIES:
             raise ServiceUnavailableError(str(fault)) from fault
 
-    def _set_aside(self, waiting: Waiting, reason: str) -> None:
-        self._keep_aside(waiting, reason)
+    def _set_aside(self, parcel: Parcel, reason: str) -> None:
+        self._keep_aside(parcel, reason)
         self._metrics.handed_over["kept_aside"].inc()
-        _log.error("entry_kept_aside", extra={"entry_id": waiting.entry_id, "reason": reason})
+        _log.error("entry_kept_aside", extra={"entry_id": parcel.entry_id, "reason": reason})
 
 
-def _encode_accepted(payload: bytes, entry_id: str, reasons: Sequence[FieldViolation]) -> bytes:
-    """Encode a message that had its 2xx, and that the service refuses, as the request that it was."""
-    message = IngestBatchRequest.FromString(payload).messages[0]
+def _encode_accepted(parcel: Parcel, reasons: Sequence[FieldViolation]) -> bytes | None:
+    """Encode a message that had its 2xx, and that the service refuses, as the request that it was.
+
+    None when that can't be restored.
+    """
+    kept = decode_kept(parcel.entry.payload)
+    translator = TRANSLATORS.get(kept.integrator) if kept else None
+    if kept is None or translator is None:
+        return None
     quarantined = QuarantinedRequest(
-        entry_id=entry_id,
-        channel_config_id=message.channel_config_id,
-        integrator=_INTEGRATOR,
-        body=urlencode(TRANSLATORS[_INTEGRATOR].to_form(message)).encode(),
+        entry_id=parcel.entry_id,
+        channel_config_id=kept.message.channel_config_id,
+        integrator=kept.integrator,
+        body=urlencode(translator.to_form(kept.message)).encode(),
         reasons=reasons,
-        receive_time=message.receive_time,
+        receive_time=kept.message.receive_time,
         is_accepted=True,
     )
     return encode_quarantined(quarantined)

@@ -29,7 +29,8 @@ class Marks:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(folder / "marks", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                os.ftruncate(file, 5 * _ROW)
+                # With its blocks: to write into a hole of a mapped file on a full disk would kill the process.
+                os.posix_fallocate(file, 0, 5 * _ROW)
                 self._map = mmap.mmap(file, 5 * _ROW)
             finally:
                 os.close(file)

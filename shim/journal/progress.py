@@ -8,10 +8,12 @@ import contextlib
 import logging
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from shim.errors import StartError
+from shim.journal.entry import Entry, Parcel
 
 _log = logging.getLogger(__name__)
 
@@ -62,13 +64,14 @@ class Progress:
         self._handed.pop(file_id, None)
         self._try("DELETE FROM handed WHERE file_id = ?", [(file_id,)])
 
-    def keep_aside(self, entry_id: str, stamp: int, kind: int, payload: bytes, reason: str) -> None:
+    def keep_aside(self, parcel: Parcel, reason: str) -> None:
         """Keep what nobody takes, on disk when this returns. Raises `apsw.Error`."""
+        entry_id, (_, stamp, kind, payload) = parcel
         self._connection.pragma("synchronous", "full")
         try:
             with self._connection:
                 self._connection.execute(
-                    "INSERT OR IGNORE INTO aside VALUES (?, ?, ?, ?, ?)", (entry_id, stamp, kind, payload, reason)
+                    "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?)", (entry_id, stamp, kind, payload, reason)
                 )
         finally:
             self._connection.pragma("synchronous", "normal")
@@ -77,6 +80,22 @@ class Progress:
         """Return how much is kept aside."""
         count = self._connection.execute("SELECT count(*) FROM aside").fetchone()
         return count[0] if count else 0
+
+    def list_aside(self) -> list[str]:
+        """Return the ids of what is kept aside, oldest first."""
+        return [str(entry_id) for (entry_id,) in self._connection.execute("SELECT entry_id FROM aside ORDER BY stamp")]
+
+    def load_aside(self, entry_id: str) -> Parcel:
+        """Return what is kept aside under that id."""
+        columns: tuple[Any, ...]
+        (columns,) = self._connection.execute(
+            "SELECT stamp, kind, payload FROM aside WHERE entry_id = ?", (entry_id,)
+        ).fetchall()
+        return Parcel(entry_id, Entry(0, *columns))
+
+    def drop_aside(self, parcel: Parcel) -> None:
+        """Let go of what was kept aside, once somebody took it."""
+        self._try("DELETE FROM aside WHERE entry_id = ?", [(parcel.entry_id,)])
 
     def close(self) -> None:
         """Close the file."""

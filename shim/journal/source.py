@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import apsw
 
-from shim.journal.entry import Entry
+from shim.journal.entry import Entry, Parcel
 from shim.journal.entry_file import DamagedError, check_version, read_extent
 from shim.journal.folder import JournalName
 from shim.journal.marks import RECOVERED
@@ -84,6 +84,6 @@ class Waiting(NamedTuple):
     entry: Entry
 
     @property
-    def entry_id(self) -> str:
-        """The same at every try."""
-        return f"j-{self.source.file_id}-{self.entry.number}"
+    def parcel(self) -> Parcel:
+        """The entry as it is handed over."""
+        return Parcel(f"j-{self.source.file_id}-{self.entry.number}", self.entry)

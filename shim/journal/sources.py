@@ -151,7 +151,10 @@ class Sources:
 
     def _give_up(self, source: Source, up_to: int, damage: Exception) -> bool:
         """Have a damaged file recovered; False when there is no room for that now."""
-        name = next(name for name in list_names(self._folder) if name.path == source.path)
+        name = next((name for name in list_names(self._folder) if name.path == source.path), None)
+        if name is None or name.path.stat().st_ino != source.inode:
+            self._close_source(source.path)  # its worker found out first, and has moved it aside
+            return True
         lock = None if name.state else find_free(self._folder, name.slot)
         with contextlib.closing(lock) if lock else contextlib.nullcontext():
             if lock or name.state:

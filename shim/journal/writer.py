@@ -26,6 +26,7 @@ MAX_WAITING_BYTES = 32 * 2**20
 _MAX_GROUP_ENTRIES = 500
 _MAX_GROUP_BYTES = 4 * 2**20
 _TIDY_SECONDS = 1.0
+_SYNC_FAILURES = {apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC}
 Settle = Callable[[JournalError | None], None]
 
 
@@ -62,6 +63,8 @@ class Journal:
         self._waiting_bytes = 0
         self._is_closed = False
         self._was_broken = False
+        self._is_suspect = False
+        """Whether what is appended to the file from now on might not be there after a power failure."""
         self._file: EntryFile | None = None
         try:
             self.slot, self._lock = take_slot(folder, slot)
@@ -108,16 +111,22 @@ class Journal:
     def _open(self) -> None:
         path = self._folder / f"{self.slot}.db"
         first = self._marks.committed(self.slot) + 1
+        if self._is_suspect and path.exists():
+            self._move_aside(path, "it could not be synced")
+        self._is_suspect = False
         try:
             self._file = EntryFile(path, first_number=first)
         except DAMAGE as damage:
-            aside = next_name(self._folder, self.slot, "torn")
-            _log.error("journal_unreadable", extra={"slot": self.slot, "reason": str(damage), "kept_as": aside.name})
-            move_aside(path, aside)
+            self._move_aside(path, str(damage))
             self._file = EntryFile(path, first_number=first)
         self._marks.set_stamp(self.slot, max(self._file.last_stamp, self._marks.last_stamp()))
         if self._file.last_number > self._marks.committed(self.slot):
             self._marks.set_committed(self.slot, self._file.last_number)
+
+    def _move_aside(self, path: Path, reason: str) -> None:
+        aside = next_name(self._folder, self.slot, "torn")
+        _log.error("journal_unreadable", extra={"slot": self.slot, "reason": reason, "kept_as": aside.name})
+        move_aside(path, aside)
 
     def _work(self) -> None:
         is_open = True
@@ -156,6 +165,9 @@ class Journal:
                 self._drop_file()
                 self._write(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
+            # After a failed fsync the system says nothing of the lost pages again: what follows them, synced or not,
+            # would end with them. So a new file begins, and the drainer reads what is left of this one.
+            self._is_suspect |= getattr(error, "extendedresult", 0) in _SYNC_FAILURES
             self._drop_file()
             if not self._was_broken:
                 # Once, not at every try meanwhile.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import grpc
 from aicc.mo.v1 import channel_directory_pb2 as directory_pb
@@ -26,6 +26,8 @@ from tests.faults.ledger import Archived, Ledger, Verdict
 from tests.faults.senders import PASSWORD, USER, Answers, Sender, Traffic
 
 _LOOK_SECONDS = 0.1
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Round:
 
     async def run(self, gateway: Gateway) -> None:
         """Do all of it, and judge."""
+        await gateway.wait_until_ready()
         async with _connected(gateway.service.listen) as channel:
             await self._create_channel(ChannelDirectoryStub(channel))
             async with self._consuming(channel):
@@ -76,6 +79,12 @@ class Round:
     def seconds(self) -> float:
         """How long it took, or takes so far."""
         return (self.ended_at or time.monotonic()) - self.started_at
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it is judged, and nothing was wrong with the books or the answers."""
+        is_balanced = self.verdict is not None and self.verdict.is_clean
+        return is_balanced and not self.unexpected_statuses and not self.answers.needless
 
     @property
     def unexpected_statuses(self) -> dict[int, int]:
@@ -140,17 +149,17 @@ class Round:
         deadline = time.monotonic() + self.plan.settle_seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
-            if self.ledger.undelivered or await asyncio.to_thread(_count_journalled, gateway.shim.admin_listen):
+            if self.ledger.undelivered or await _count_journalled(gateway) != 0:
                 continue
             if not await self._load_backlog(feed):
                 return
 
     async def _load_backlog(self, feed: MessageFeedStub) -> int:
-        response = await feed.ListDestinations(feed_pb.ListDestinationsRequest(), wait_for_ready=True)
+        response = await _ask(feed.ListDestinations, feed_pb.ListDestinationsRequest())
         return sum(each.backlog for each in response.destinations if each.name == self.plan.channel)
 
     async def _load_recovered(self, archive: MessageArchiveStub) -> int:
-        summary = await archive.GetSummary(archive_pb.GetSummaryRequest(), wait_for_ready=True)
+        summary = await _ask(archive.GetSummary, archive_pb.GetSummaryRequest())
         return sum(each.recovered for each in summary.channels if each.channel_config_id == self.plan.channel)
 
     async def _load_archive(self, archive: MessageArchiveStub) -> list[Archived]:
@@ -159,7 +168,7 @@ class Round:
         )
         found: list[Archived] = []
         while True:
-            page = await archive.ListMessages(request, wait_for_ready=True)
+            page = await _ask(archive.ListMessages, request)
             found += [
                 Archived(each.message.message_sid, each.message.sender, each.message.body, each.sequence)
                 for each in page.messages
@@ -179,13 +188,24 @@ def _without(kinds: Sequence[FaultKind]) -> Sequence[FaultKind]:
     return [kind for kind in FaultKind if kind not in kinds]
 
 
-def _count_journalled(admin_listen: str) -> int:
-    """Ask the shim how many messages wait in its host's journal."""
-    connection = http.client.HTTPConnection(admin_listen, timeout=5)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
+async def _ask(
+    call: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, *, tries: int = 20
+) -> _Response:
+    """Ask a service that may just have come back."""
+    for _ in range(tries):
+        try:
+            return await call(request, wait_for_ready=True, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                raise
+            await asyncio.sleep(_LOOK_SECONDS)
+    raise AssertionError("the service doesn't come back")
+
+
+async def _count_journalled(gateway: Gateway) -> int | None:
+    """Ask the shim how many messages wait in its host's journal; None when it can't tell just now."""
+    text = await gateway.ask_shim("/metrics")
+    if text is None:
+        return None
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(int(sample.value) for sample in samples if sample.name == "mo_journal_messages")

@@ -8,6 +8,7 @@ import random
 
 import grpc
 from aicc.mo.v1 import message_feed_pb2 as feed_pb
+from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedStub
 from google.protobuf.duration_pb2 import Duration
 
@@ -86,7 +87,7 @@ class Consumer:
             settled = self._unsettled.pop(result.ack_id, None)
             if settled is None:
                 self._ledger.note_surplus_answer(result.ack_id)
-            elif result.status == feed_pb.ACK_STATUS_OK:
+            elif result.status == message_pb.ACK_STATUS_OK:
                 self._ledger.acknowledge(settled)
         for delivery in response.deliveries:
             message = delivery.message

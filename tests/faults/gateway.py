@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import math
 import os
 import resource
@@ -17,6 +19,8 @@ from tests.faults.proxy import FaultProxy
 from tests.processes import Process, running_service, running_shim
 
 _SMALL_DISK_BYTES = 4_096
+_LOOK_SECONDS = 0.05
+_READY_SECONDS = 30.0
 
 
 class Gateway:
@@ -50,6 +54,20 @@ class Gateway:
         await _end(self.shim, in_order=in_order)
         await self._start_shim(listen=self.shim.listen, admin_listen=self.shim.admin_listen)
 
+    async def wait_until_ready(self) -> None:
+        """Wait until every worker serves and follows the directory, and nothing waits in the journal."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            answer = await self.ask_shim("/readyz")
+            if answer and json.loads(answer)["status"] == "ready":
+                return
+            assert time.monotonic() < deadline, f"the shim is not ready: {answer}\n{self.shim.stderr}"
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def ask_shim(self, path: str) -> str | None:
+        """Return what the private port answers; None when it can't just now."""
+        return await asyncio.to_thread(_get, self.shim.admin_listen, path)
+
     @property
     def worker_pids(self) -> list[int]:
         """The processes that take messages; none while the shim is being replaced."""
@@ -75,15 +93,15 @@ class Gateway:
     def full_disk(self) -> Iterator[None]:
         """Let no worker write beyond the first few KiB of any file: what a full disk is to a journal."""
         pids = self.worker_pids
-        for pid in pids:
-            _limit_file_size(pid, _SMALL_DISK_BYTES)
         self._disk_was_full_at = math.inf
         try:
+            for pid in pids:
+                _limit_file_size(pid, _SMALL_DISK_BYTES)
             yield
         finally:
-            self._disk_was_full_at = time.monotonic()
             for pid in pids:
                 _limit_file_size(pid, resource.RLIM_INFINITY)
+            self._disk_was_full_at = time.monotonic()
 
     def had_full_disk_since(self, moment: float) -> bool:
         """Whether the disk was full at any time since then, by the monotonic clock."""
@@ -107,6 +125,7 @@ async def open_gateway(folder: Path, *, workers: int) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         gateway = Gateway(folder, stack, workers=workers)
         await gateway.start()
+        await gateway.wait_until_ready()
         yield gateway
 
 
@@ -126,15 +145,25 @@ def _signal(pid: int, number: signal.Signals) -> None:
 def _limit_file_size(pid: int, size: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(
-            pid, resource.RLIMIT_FSIZE, (size if most == resource.RLIM_INFINITY else min(size, most), most)
-        )
+        allowed = most if size == resource.RLIM_INFINITY else size
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (allowed, most))
+
+
+def _get(address: str, path: str) -> str | None:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return None  # it is being replaced, or busy
+    finally:
+        connection.close()
 
 
 def _find_children(pid: int) -> list[int]:
     """Return the children of a process; none when it is gone."""
     children: list[int] = []
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
                 children += map(int, task.joinpath("children").read_text("ascii").split())

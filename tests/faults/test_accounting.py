@@ -26,6 +26,7 @@ async def test_five_thousand_messages_survive_every_fault(tmp_path: Path) -> Non
     assert done.verdict
     assert done.verdict.is_clean, str(done.verdict)
     assert done.unexpected_statuses == {}
+    assert done.answers.needless == 0  # nothing was refused while the journal's disk had room
     assert done.recovered > 0  # the journal had its part
     assert done.ledger.accepted_count >= 5_000
     assert set(done.faults) == set(done.plan.faults)

@@ -6,9 +6,9 @@ import asyncio
 import json
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -29,14 +29,13 @@ FORM = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Gateway:
-    """A service and a shim, as processes."""
+    """A service and a shim, as processes. Tests that share them have channels and destinations of their own."""
 
     service: Process
     shim: Process
-    http: AsyncHTTPClient
-    passwords: dict[str, str]
+    passwords: dict[str, str] = field(default_factory=dict)
 
     async def mo(self, *arguments: str, stdin: str = "") -> list[Any]:
         """Run `mo … --json` and return the objects that it prints. Fails when it fails."""
@@ -64,14 +63,11 @@ class Gateway:
             headers={"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Basic {credentials}"},
             body=form if isinstance(form, bytes) else urlencode(form),
         )
-        return await self.http.fetch(request, raise_error=False)
+        with closing(AsyncHTTPClient(force_instance=True)) as http:
+            return await http.fetch(request, raise_error=False)
 
 
-@asynccontextmanager
-async def running_gateway(folder: Path) -> AsyncIterator[Gateway]:
-    async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(running_service(folder))
-        shim = await stack.enter_async_context(running_shim(folder, service=service.listen))
-        http = AsyncHTTPClient(force_instance=True, max_clients=100)
-        stack.callback(http.close)
-        yield Gateway(service, shim, http, {})
+@contextmanager
+def running_gateway(folder: Path) -> Iterator[Gateway]:
+    with running_service(folder) as service, running_shim(folder, service=service.listen) as shim:
+        yield Gateway(service, shim)

@@ -13,10 +13,10 @@ from tests.packaging.conftest import Make
 SERVICES = ("MessageIngest", "ChannelDirectory", "MessageFeed", "MessageArchive")
 
 
-@pytest.fixture
-def descriptors(make: Make, tmp_path: Path) -> FileDescriptorSet:
-    out = tmp_path / "out/contract.binpb"
-    assert make("descriptor", f"OUT={out}").returncode == 0
+@pytest.fixture(scope="module")
+def descriptors(shared_make: Make, tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorSet:
+    out = tmp_path_factory.mktemp("descriptors") / "out/contract.binpb"
+    assert shared_make("descriptor", f"OUT={out}").returncode == 0
     return FileDescriptorSet.FromString(out.read_bytes())
 
 

@@ -9,24 +9,37 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.packaging.conftest import ROOT, Make
+from tests.packaging.conftest import ROOT, copy_project, make_in
 
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 
-def test_the_wheel_made_of_the_source_distribution_runs_alone(make: Make, project: Path, tmp_path: Path) -> None:
-    built = make("dist")
-    assert built.returncode == 0, built.stderr
-    (sdist,), (wheel,) = project.glob("dist/*.tar.gz"), project.glob("dist/*.whl")
-    with tarfile.open(sdist) as source:
+@dataclass(frozen=True)
+class Distributions:
+    source: Path
+    wheel: Path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    project = copy_project(tmp_path_factory.mktemp("built"))
+    made = make_in(project)("dist")
+    assert made.returncode == 0, made.stderr
+    (source,), (wheel,) = project.glob("dist/*.tar.gz"), project.glob("dist/*.whl")
+    return Distributions(source, wheel)
+
+
+def test_the_wheel_made_of_the_source_distribution_runs_alone(built: Distributions, tmp_path: Path) -> None:
+    with tarfile.open(built.source) as source:
         assert any(name.endswith("/aicc/mo/v1/message.proto") for name in source.getnames())
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(built.wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "installed")
 
@@ -44,9 +57,8 @@ def test_the_wheel_made_of_the_source_distribution_runs_alone(make: Make, projec
     subprocess.run(alone, check=True)
 
 
-def test_the_commands_are_installed_under_their_names(make: Make, project: Path) -> None:
-    assert make("dist").returncode == 0
-    with zipfile.ZipFile(next(project.glob("dist/*.whl"))) as wheel:
+def test_the_commands_are_installed_under_their_names(built: Distributions) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
         (entry_points,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert set(re.findall(r"^(\S+) = ", entry_points, re.MULTILINE)) == {"mo", "mo-service", "mo-shim"}
 

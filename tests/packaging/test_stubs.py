@@ -7,6 +7,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 from tests.packaging.conftest import Make
 
 IMPORT_ALL = """
@@ -24,33 +26,36 @@ def read_times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_another_project_needs_only_the_folder_and_grpcio_and_protobuf(make: Make, tmp_path: Path) -> None:
-    out = tmp_path / "elsewhere"
-    assert make("stubs", f"OUT={out}").returncode == 0
+@pytest.fixture(scope="module")
+def elsewhere(shared_make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another project's folder with the stubs in it."""
+    out = tmp_path_factory.mktemp("another") / "elsewhere"
+    assert shared_make("stubs", f"OUT={out}").returncode == 0
+    return out
+
+
+def test_another_project_needs_only_the_folder_and_grpcio_and_protobuf(elsewhere: Path, tmp_path: Path) -> None:
     # -S leaves out what else is installed; these are what grpcio and protobuf consist of.
     libraries = tmp_path / "libraries"
     libraries.mkdir()
     for name in ("grpc", "google", "typing_extensions.py"):
         libraries.joinpath(name).symlink_to(Path(sysconfig.get_path("platlib"), name))
-    command = [sys.executable, "-I", "-S", "-c", IMPORT_ALL, str(out), str(libraries)]
+    command = [sys.executable, "-I", "-S", "-c", IMPORT_ALL, str(elsewhere), str(libraries)]
     imported = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    assert Path(imported) == out / "aicc/mo/v1/message_pb2.py"
+    assert Path(imported) == elsewhere / "aicc/mo/v1/message_pb2.py"
 
 
-def test_type_stubs_come_with_every_module(make: Make, tmp_path: Path) -> None:
-    make("stubs", f"OUT={tmp_path}")
-    modules = {path.stem for path in tmp_path.glob("aicc/mo/v1/*_pb2*.py")}
+def test_type_stubs_come_with_every_module(elsewhere: Path) -> None:
+    modules = {path.stem for path in elsewhere.glob("aicc/mo/v1/*_pb2*.py")}
     assert modules
-    assert {path.stem for path in tmp_path.glob("aicc/mo/v1/*_pb2*.pyi")} == modules
+    assert {path.stem for path in elsewhere.glob("aicc/mo/v1/*_pb2*.pyi")} == modules
 
 
-def test_a_repeat_does_nothing_and_says_so(make: Make, tmp_path: Path) -> None:
-    out = tmp_path / "elsewhere"
-    make("stubs", f"OUT={out}")
-    before = read_times(out)
-    repeat = make("stubs", f"OUT={out}")
+def test_a_repeat_does_nothing_and_says_so(shared_make: Make, elsewhere: Path) -> None:
+    before = read_times(elsewhere)
+    repeat = shared_make("stubs", f"OUT={elsewhere}")
     assert "nothing to do" in repeat.stdout
-    assert read_times(out) == before
+    assert read_times(elsewhere) == before
 
 
 def test_stubs_land_beside_the_protos_by_default(make: Make, project: Path) -> None:

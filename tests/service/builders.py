@@ -43,8 +43,9 @@ def a_message(
     hold_reason: HoldReason | None = None,
     payload: bytes = b"payload",
     route_id: str = "",
+    received_at: int = 0,
+    affinity_seconds: int = 0,
 ) -> RoutedMessage:
-    message = IncomingMessage(
-        channel, sid, sender, "whatsapp:+14155238886", lambda: MessageFacts(("TEXT",), sender), payload
-    )
-    return RoutedMessage(message, Decision(destinations, hold_reason, route_id))
+    facts = MessageFacts(channel, ("TEXT",), sender, received_at)
+    message = IncomingMessage(channel, sid, sender, "whatsapp:+14155238886", received_at, lambda: facts, payload)
+    return RoutedMessage(message, Decision(destinations, hold_reason, route_id, affinity_seconds=affinity_seconds))

@@ -12,13 +12,14 @@ import grpc
 import pytest
 from aicc.mo.v1 import message_feed_pb2 as pb
 from aicc.mo.v1 import message_ingest_pb2 as ingest_pb
+from aicc.mo.v1 import message_pb2 as message_pb
 from google.protobuf.duration_pb2 import Duration
 
 from service.__main__ import open_service
 from service.settings import Settings
 from tests.service.stubs import Client, connected, mo_message, violations_of
 
-OK, STALE, UNKNOWN = pb.ACK_STATUS_OK, pb.ACK_STATUS_STALE, pb.ACK_STATUS_UNKNOWN
+OK, STALE, UNKNOWN = message_pb.ACK_STATUS_OK, message_pb.ACK_STATUS_STALE, message_pb.ACK_STATUS_UNKNOWN
 
 
 class Stream:

@@ -64,7 +64,7 @@ async def test_what_no_route_wants_stays_held_unless_a_destination_is_given(clie
 async def test_a_channel_is_deleted_once_its_held_messages_are_discarded(client: Client) -> None:
     await client.create_channel(destination=None)
     await ingest(client, mo_message("SM1"))
-    key = pb.MessageKey(channel_config_id="C1", message_sid="SM1")
+    key = message_pb2.MessageKey(channel_config_id="C1", message_sid="SM1")
 
     response = await client.archive.DiscardHeld(pb.DiscardHeldRequest(selection=pb.HeldSelection(keys=[key])))
     await client.directory.DeleteChannel(directory_pb.DeleteChannelRequest(channel_config_id="C1"))

@@ -92,7 +92,7 @@ async def test_a_second_release_goes_behind_the_one_that_is_out_and_the_first_re
     await store.release([Release(held[0], TO_DEFAULT), Release(held[1], TO_DEFAULT)])
     (out,) = (await store.claim("default", limit=1, max_bytes=1, lease_seconds=60)).deliveries
     await store.release([Release(held[2], TO_DEFAULT)])
-    await store.settle("default", [Settlement(out.token, SettlementKind.NACK)])
+    await store.settle("default", [Settlement(out.token, SettlementKind.NACK, 0.0)])
 
     assert await deliver_all(store) == [1, 2, 3, 4]
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 
-from service.models import AckStatus, AckToken, Claimed, ClaimedDelivery, Settlement, SettlementKind
+from service.models import (
+    AckStatus,
+    AckToken,
+    Claimed,
+    ClaimedDelivery,
+    DestinationSettings,
+    Settlement,
+    SettlementKind,
+)
 from service.store.contract import Store
 from tests.service.builders import ManualClock, a_channel, a_message
 
@@ -74,7 +82,7 @@ async def test_a_leased_delivery_is_not_claimed_again_before_its_deadline(store:
 async def test_after_its_deadline_it_is_claimed_again_as_the_next_attempt(store: Store, clock: ManualClock) -> None:
     await store.record([a_message("SM1")])
     first = await claim_one(store)
-    clock.advance(60)
+    clock.advance(61)
 
     again = await claim_one(store)
 
@@ -87,7 +95,7 @@ async def test_an_acknowledgement_of_an_earlier_attempt_is_stale_and_changes_not
 ) -> None:
     await store.record([a_message("SM1")])
     first = await claim_one(store)
-    clock.advance(60)
+    clock.advance(61)
     again = await claim_one(store)
 
     assert await ack(store, first) is AckStatus.STALE
@@ -179,7 +187,7 @@ async def test_who_has_been_ready_longest_comes_first(store: Store, clock: Manua
 async def test_attempts_count_anew_for_the_next_message(store: Store, clock: ManualClock) -> None:
     await store.record([a_message("SM1"), a_message("SM2")])
     await claim_one(store)
-    clock.advance(60)
+    clock.advance(61)
     await ack(store, await claim_one(store))
 
     assert (await claim_one(store)).attempt == 1
@@ -193,8 +201,8 @@ async def test_destinations_tell_what_waits_in_them(store: Store, clock: ManualC
     clock.advance(5)
 
     assert [tuple(status) for status in await store.list_destinations()] == [
-        ("default", 5, 1, first_at),
-        ("idle", 0, 0, None),
+        ("default", 5, 1, first_at, 0, DestinationSettings()),
+        ("idle", 0, 0, None, 0, DestinationSettings()),
     ]
 
 
@@ -205,6 +213,12 @@ async def test_a_listener_hears_of_what_may_be_claimed(store: Store) -> None:
         def on_ready(self, destinations: Collection[str]) -> None:
             heard.extend(destinations)
 
+        def on_arrivals(self, counts: Mapping[str, int]) -> None:
+            heard.extend(f"{name} +{count}" for name, count in counts.items())
+
+        def on_dead_letters(self, counts: Mapping[str, int]) -> None:
+            heard.extend(f"{name} dead {count}" for name, count in counts.items())
+
         def on_directory_change(self) -> None:
             heard.append("directory")
 
@@ -212,7 +226,7 @@ async def test_a_listener_hears_of_what_may_be_claimed(store: Store) -> None:
     await store.record([a_message("SM1", destinations=("bot",))])
     await store.create_channel(a_channel())
 
-    assert heard == ["bot", "directory"]
+    assert heard == ["bot", "bot +1", "directory"]
 
 
 async def test_many_consumers_at_once_never_hold_the_same_conversation(store: Store) -> None:

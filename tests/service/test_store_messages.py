@@ -87,14 +87,14 @@ async def test_attempts_and_the_acknowledgement_are_in_the_life_of_a_message(sto
     await store.claim("default", limit=1, max_bytes=1, lease_seconds=10)
     found = await store.find_message("C1", "SM1")
     assert found is not None
-    assert [(status.attempts, status.acknowledged_at) for status in found.deliveries] == [(1, None)]
+    assert [(status.attempts, status.settled_at) for status in found.deliveries] == [(1, None)]
 
     clock.advance(11)
     await acknowledge_all(store)
 
     found = await store.find_message("C1", "SM1")
     assert found is not None
-    assert [(status.attempts, status.acknowledged_at) for status in found.deliveries] == [(2, clock.now)]
+    assert [(status.attempts, status.settled_at) for status in found.deliveries] == [(2, clock.now)]
 
 
 async def test_a_held_message_is_stored_and_goes_nowhere(store: Store) -> None:

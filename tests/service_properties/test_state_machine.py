@@ -222,5 +222,5 @@ def _sender_of(number: int) -> str:
     return SENDERS[number % len(SENDERS)]
 
 
-FeedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+FeedMachine.TestCase.settings = settings(stateful_step_count=30)
 test_feed_rules = FeedMachine.TestCase

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shim.__main__ import open_shim
-from shim.settings import Address, Settings, parse_target
+from shim.flags import parse_target
+from shim.settings import Address, Settings
 from tests.shim.fake_service import PASSWORD, FakeService, make_replica
 from tests.shim.running import Events, OpenShim, RunningShim
 

@@ -14,7 +14,7 @@ from shim.credentials import Credentials, parse_basic
 from shim.errors import OverloadError
 from shim.metrics import VerificationMetrics
 from tests.shim.caller import PATH, Caller, basic
-from tests.shim.fake_service import PASSWORD, USER, hash_password, make_replica
+from tests.shim.fake_service import PASSWORD, USER, FakeService, hash_password, make_replica
 from tests.shim.running import OpenShim, RunningShim
 
 NOW = 1_000.0
@@ -241,12 +241,23 @@ async def test_who_doubts_at_the_same_time_waits_for_the_same_answer(shim: Runni
     assert shim.service.questions == ["C1"]
 
 
-async def test_without_the_service_the_copy_decides_at_once(shim: RunningShim) -> None:
+async def test_without_the_service_the_copy_decides_soon(shim: RunningShim) -> None:
     await shim.service.stop()
     await shim.events.wait_for("directory_lost")
-    async with asyncio.timeout(0.4):  # less than a question may take
-        assert (await shim.post(authorization=basic(password="wrong"))).status == 401
-    assert await shim.metric("mo_replica_questions_total", result="not_asked") == 1
+    assert (await shim.post(authorization=basic(password="wrong"))).status == 401
+    assert await shim.metric("mo_replica_questions_total", result="unanswered") == 1
+
+
+async def test_the_service_is_asked_before_the_directory_is_followed_too(
+    open_shim_with: OpenShim, service: FakeService
+) -> None:
+    async with open_shim_with():
+        pass
+    service.pages_before_break = 0  # the directory can't be followed
+    service.add(make_replica("C2"))
+    async with open_shim_with(is_ready=False) as shim:
+        assert (await shim.post(path=PATH[:-1] + "2")).status == 204
+        assert (await shim.readiness())[1]["reasons"][0]["reason"] == "directory_not_followed"
 
 
 async def test_during_a_rotation_both_passwords_are_good(shim: RunningShim) -> None:

@@ -1,13 +1,13 @@
 """Batches without a timer: order, bounds and failures."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shim.batching import Batcher, BatchLimits, Diverted, Failure
+from shim.batching import Batcher, BatchLimits, Failure
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
 from shim.metrics import BatchingMetrics
 
@@ -32,19 +32,10 @@ class Bench:
     def __init__(self, **limits: Any) -> None:
         self.service = Service()
         self.registry = CollectorRegistry()
-        self.settled: list[tuple[bytes, int | Failure | Diverted]] = []
-        self.diverted: list[tuple[bytes, Failure]] = []
+        self.settled: list[tuple[bytes, int | Failure]] = []
         self.batcher: Batcher[int] = Batcher(
-            self.service.send,
-            limits=BatchLimits(**limits),
-            metrics=BatchingMetrics(self.registry),
-            divert=self.divert,
+            self.service.send, limits=BatchLimits(**limits), metrics=BatchingMetrics(self.registry)
         )
-
-    def divert(self, items: Sequence[tuple[bytes, Callable[[Failure | Diverted], None]]], failure: Failure) -> None:
-        self.diverted.append((b"".join(item for item, _ in items), failure))
-        for _, settle in items:
-            settle(Diverted.KEPT)
 
     def put(self, items: bytes) -> None:
         for octet in items:
@@ -118,23 +109,20 @@ async def test_past_its_bounds_it_takes_nothing_more_and_recovers(limits: dict[s
 
 
 @pytest.mark.parametrize("failure", [ServiceUnavailableError("away"), ServiceFaultError("odd")])
-async def test_a_failed_batch_is_diverted_in_its_order_with_all_that_waits_behind_it(failure: Failure) -> None:
+async def test_all_that_waits_behind_a_failed_batch_fails_with_it_in_the_order_of_arrival(failure: Failure) -> None:
     bench = Bench(max_in_flight=1)
     bench.put(b"ab")
     await turn()
     bench.put(b"c")
     bench.service.outcomes[0].set_exception(failure)
     await turn()
-    assert bench.batcher.recent_failure is failure
-    assert bench.diverted == [(b"abc", failure)]
+    assert bench.settled == [(b"a", failure), (b"b", failure), (b"c", failure)]
     assert bench.service.batches == [b"ab"]
     bench.put(b"d")
     await turn()
     bench.service.answer(1)
     await bench.batcher.drain()
-    kept = Diverted.KEPT
-    assert bench.settled == [(b"a", kept), (b"b", kept), (b"c", kept), (b"d", ord("d"))]
-    assert bench.batcher.recent_failure is None
+    assert bench.settled[3:] == [(b"d", ord("d"))]
 
 
 async def test_a_batch_that_was_out_already_fails_for_itself_later() -> None:
@@ -147,7 +135,7 @@ async def test_a_batch_that_was_out_already_fails_for_itself_later() -> None:
     for number in (0, 1):
         bench.service.outcomes[number].set_exception(ServiceUnavailableError("away"))
         await turn()
-    assert [items for items, _ in bench.diverted] == [b"ac", b"b"]
+    assert [item for item, _ in bench.settled] == [b"a", b"c", b"b"]
 
 
 async def test_too_few_results_are_a_fault() -> None:
@@ -156,15 +144,36 @@ async def test_too_few_results_are_a_fault() -> None:
     await turn()
     bench.service.outcomes[0].set_result([1])
     await bench.batcher.drain()
-    assert [(items, type(failure)) for items, failure in bench.diverted] == [(b"ab", ServiceFaultError)]
+    assert [(item, type(failure)) for item, failure in bench.settled] == [
+        (b"a", ServiceFaultError),
+        (b"b", ServiceFaultError),
+    ]
 
 
-async def test_what_waited_too_long_is_diverted_instead_of_sent() -> None:
+async def test_what_nobody_expected_of_a_batch_is_a_fault_and_not_a_silence() -> None:
+    bench = Bench(max_in_flight=1)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"b")
+    bench.service.outcomes[0].set_exception(ValueError("odd"))
+    await bench.batcher.drain()
+    assert [(item, str(failure)) for item, failure in bench.settled] == [(b"a", "ValueError"), (b"b", "ValueError")]
+    bench.put(b"c")
+    await turn()
+    bench.service.answer(1)
+    await bench.batcher.drain()
+    assert bench.settled[2:] == [(b"c", ord("c"))]
+
+
+async def test_what_waited_too_long_fails_instead_of_being_sent() -> None:
     bench = Bench(max_in_flight=1, max_wait_seconds=-1)
     bench.put(b"ab")
     await bench.batcher.drain()
     assert bench.service.batches == []
-    assert [(items, type(failure)) for items, failure in bench.diverted] == [(b"ab", ServiceUnavailableError)]
+    assert [(item, type(failure)) for item, failure in bench.settled] == [
+        (b"a", ServiceUnavailableError),
+        (b"b", ServiceUnavailableError),
+    ]
 
 
 async def test_settling_may_put_the_next_item() -> None:

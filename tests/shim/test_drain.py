@@ -99,6 +99,32 @@ async def test_a_hand_over_that_is_interrupted_says_what_remains(service: FakeSe
     assert "1 messages remain in the journal" in shim.stderr
 
 
+async def test_a_hand_over_beside_a_running_shim_says_what_it_waits_for(service: FakeService, tmp_path: Path) -> None:
+    async with running_shim(tmp_path, service=service.listen):
+        second = running_shim(tmp_path, service=service.listen, hand_over_only=True)
+        entering = asyncio.create_task(second.__aenter__())
+        await asyncio.sleep(0)  # it is started
+        event = await asyncio.to_thread(second.wait_for_event, "journal_in_use")
+        assert "stop" in event["action"]
+    with pytest.raises(AssertionError, match="without the event 'listening'"):
+        await entering
+    assert second.wait() == 0  # its turn came when the shim had ended
+    assert "the journal is empty" in second.stderr
+
+
+async def test_what_the_service_still_refuses_is_no_success(service: FakeService, tmp_path: Path) -> None:
+    await journal_a_message(tmp_path, service)
+    service.poison = {"SM1": grpc.StatusCode.INTERNAL}
+    service.quarantine_failure = grpc.StatusCode.INTERNAL
+    await service.start()
+    shim = await hand_over_only(tmp_path, service)
+    assert shim.wait() == 1
+    assert "the service refuses 1 messages" in shim.stderr
+    service.poison = {}
+    assert (await hand_over_only(tmp_path, service)).wait() == 0
+    assert service.from_journal == [True]
+
+
 async def test_a_host_reports_itself_to_the_service(tmp_path: Path) -> None:
     async with (
         running_service(tmp_path) as service,

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import grpc
@@ -17,7 +19,9 @@ from aicc.mo.v1.message_ingest_pb2 import INGEST_OUTCOME_HELD, INGEST_OUTCOME_RE
 from aicc.mo.v1.message_pb2 import FieldViolation
 
 from shim.journal import EntryKind, Journal
+from shim.journal.payload import encode_kept
 from shim.link import encode_quarantined
+from shim.translation import TRANSLATORS
 from tests.shim.fake_service import FakeService
 from tests.shim.journals import Host, append, append_all, message, until
 from tests.shim.running import Events
@@ -106,16 +110,21 @@ async def test_messages_of_several_workers_are_merged_in_the_order_in_which_they
 async def test_order_holds_while_workers_append_and_the_service_comes_and_goes(host: Host) -> None:
     """Each conversation goes on at the other worker as soon as its last message was kept."""
     journals = [host.open_journal(slot) for slot in range(2)]
+    kept = 0
 
     async def converse(name: int) -> None:
+        nonlocal kept
         for number in range(50):
+            kept += 1
             await append(journals[(name + number) % 2], message(f"{name}-{number}", sender=f"whatsapp:+{name}"))
 
     async with host.draining():
         conversations = asyncio.gather(*[converse(name) for name in range(20)])
-        for code in (grpc.StatusCode.UNAVAILABLE, None, grpc.StatusCode.DEADLINE_EXCEEDED, None):
+        for code, share in ((grpc.StatusCode.UNAVAILABLE, 200), (None, 500), (grpc.StatusCode.DEADLINE_EXCEEDED, 800)):
             host.service.ingest_failure = code
-            await asyncio.sleep(0.05)
+            batches = len(host.service.batches)
+            await until(lambda share=share, batches=batches: kept >= share and len(host.service.batches) > batches)  # type: ignore[misc]
+        host.service.ingest_failure = None
         await conversations
         await host.wait_until_empty()
     stored = [sid for sid, _ in zip(host.delivered, host.service.messages, strict=False)]
@@ -301,4 +310,85 @@ async def test_a_batch_stays_within_what_the_service_takes(host: Host) -> None:
     sizes = [sum(one.ByteSize() for one in batch) for batch in host.service.batches]
     assert max(sizes) < 2**21
     assert len(sizes) == 3
+    await journal.close()
+
+
+async def test_what_was_kept_aside_is_offered_again_by_the_next_drainer(host: Host, events: Events) -> None:
+    sids = ["SM2", "SM3"]
+    host.service.poison = dict.fromkeys(sids, grpc.StatusCode.INTERNAL)
+    host.service.quarantine_failure = grpc.StatusCode.INTERNAL
+    journal = host.open_journal()
+    await append_all(journal, "SM1", *sids)
+    await host.hand_over()
+    assert (await host.open_drainer().hand_over_all()).kept_aside == 2  # nothing has changed
+    host.service.poison = {}
+    host.service.batches.clear()
+    async with host.draining() as drainer:
+        await until(lambda: drainer.state.kept_aside == 0)
+    assert host.delivered == sids
+    host.service.batches.clear()
+    assert (await host.open_drainer().hand_over_all()).kept_aside == 0
+    assert host.delivered == []  # they are no longer there
+    await journal.close()
+
+
+async def test_an_entry_of_a_kind_that_only_a_newer_shim_knows_is_kept_for_it(host: Host) -> None:
+    journal = host.open_journal()
+    newer: Any = 77
+    assert await append(journal, b"?", kind=newer) == [None]
+    await append_all(journal, "SM1")
+    async with asyncio.timeout(20):
+        state = await host.open_drainer().hand_over_all()
+    assert (host.delivered, state.messages, state.kept_aside) == (["SM1"], 0, 1)
+    await journal.close()
+
+
+async def test_a_message_is_restored_as_the_form_of_its_own_integrator(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(TRANSLATORS["twilio"], to_form=lambda message: [("sid", message.message_sid)])
+    monkeypatch.setattr("shim.journal.handover.TRANSLATORS", {**TRANSLATORS, "other": other})
+    violation = FieldViolation(field="sender", description="is odd")
+    for sid in ("SM1", "SM2", "SM3"):
+        host.service.outcomes[sid] = IngestResult(outcome=INGEST_OUTCOME_REJECTED, violations=[violation])
+    journal = host.open_journal()
+    integrators = {"SM1": "other", "SM2": "twilio", "SM3": "of another shim"}
+    await append(journal, *[encode_kept(message(sid), integrator) for sid, integrator in integrators.items()])
+    async with asyncio.timeout(20):
+        state = await host.open_drainer().hand_over_all()
+    assert [kept.integrator for kept in host.service.quarantined.values()] == ["other", "twilio"]
+    assert next(iter(host.service.quarantined.values())).body == b"sid=SM1"
+    assert state.kept_aside == 1  # nobody here can restore the third
+    await journal.close()
+
+
+async def test_a_folder_that_fails_now_and_then_does_not_end_the_drainer(host: Host, events: Events) -> None:
+    obstacle = host.folder / "5.db.lock"
+    async with host.draining():
+        obstacle.mkdir()
+        (host.folder / "5.db").touch()
+        await events.wait_for("hand_over_failed")
+        obstacle.rmdir()
+        (host.folder / "5.db").unlink()
+        journal = host.open_journal()
+        await append_all(journal, "SM1")
+        await host.wait_until_empty()
+    assert host.delivered == ["SM1"]
+    await journal.close()
+
+
+async def test_a_failure_that_nobody_expected_is_logged_and_what_waits_is_handed_over_later(
+    host: Host, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = host.open_journal()
+    await append_all(journal, "SM1")
+    with monkeypatch.context() as broken:
+        broken.setattr(host.link, "send", None)
+        task = asyncio.create_task(host.open_drainer().run())
+        await events.wait_for("hand_over_failed")
+    assert events.facts("hand_over_failed")["exception"] == "TypeError"
+    await host.wait_until_empty()
+    assert host.delivered == ["SM1"]
+    task.cancel()
+    await asyncio.wait([task])
     await journal.close()

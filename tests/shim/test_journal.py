@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from shim.errors import StartError
@@ -155,6 +156,54 @@ async def test_a_clock_that_steps_back_does_not_reorder(host: Host) -> None:
     await first.close()
     await second.close()
     assert await host.hand_over() == [f"SM{number}" for number in range(10)]
+
+
+class BrokenSync(apsw.VFS):
+    """The default one, while it lasts, whose next sync can be made to fail."""
+
+    def __init__(self) -> None:
+        super().__init__("broken-sync", "unix", makedefault=True)
+        self.is_broken = False
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return BrokenSyncFile(self, name, flags)
+
+
+class BrokenSyncFile(apsw.VFSFile):
+    def __init__(self, vfs: BrokenSync, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        super().__init__("unix", name, flags)
+        self._vfs = vfs
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        if self._vfs.is_broken:
+            self._vfs.is_broken = False
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+        super().xSync(flags)
+
+
+async def test_nothing_is_appended_behind_what_could_not_be_synced(host: Host, events: Events) -> None:
+    vfs = BrokenSync()
+    try:
+        journal = host.open_journal()
+        await append_all(journal, "SM1")
+        vfs.is_broken = True
+        (error,) = await append(journal, message("SM2"))
+        assert isinstance(error, JournalError)
+        await append_all(journal, "SM3")
+        assert list(host.folder.glob("0.torn-1.db"))
+        await journal.close()
+    finally:
+        vfs.unregister()
+    # What was refused may come too: it was on its way to the disk.
+    assert [sid for sid in await host.hand_over() if sid != "SM2"] == ["SM1", "SM3"]
+    assert host.marks.is_empty()
+
+
+def test_the_marks_have_their_room_on_disk_before_they_are_used(tmp_path: Path) -> None:
+    """Written into a hole on a full disk, a mapped file would end the process with SIGBUS."""
+    Marks(tmp_path).close()
+    status = (tmp_path / "marks").stat()
+    assert status.st_blocks * 512 >= status.st_size > 0
 
 
 async def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shim.journal.entry_file import EntryFile
+from shim.journal.entry_file import DamagedError, EntryFile, move_aside
 from shim.journal.progress import Progress
 from shim.journal.raw_pages import read_entries
+from shim.journal.source import Source
 from tests.shim.fake_service import FakeService
 from tests.shim.journals import Host, append, append_all, message, sid_of
 from tests.shim.running import Events
@@ -175,6 +176,22 @@ async def test_a_worker_whose_file_breaks_under_it_goes_on_with_a_new_one(host: 
     assert list(host.folder.glob("0.torn-1.db"))
     assert await host.hand_over() == ["new"]
     await journal.close()
+
+
+async def test_a_damaged_file_that_is_moved_aside_while_it_is_read_is_read_there(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = host.open_journal()
+    await append_all(journal, "SM1", "SM2")
+    await journal.close()
+
+    def move_and_fail(source: Source, *_: object, **__: object) -> None:
+        monkeypatch.undo()
+        move_aside(source.path, host.folder / "0.torn-1.db")
+        raise DamagedError("as told")
+
+    monkeypatch.setattr(Source, "read", move_and_fail)
+    assert await host.hand_over() == ["SM1", "SM2"]
 
 
 async def test_damage_under_a_worker_that_lives_is_read_around(host: Host, events: Events) -> None:

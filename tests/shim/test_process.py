@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from shim.settings import Address, Settings, command
+from shim.flags import command
+from shim.settings import Address, Settings
 from tests.processes import Process, running_shim
 from tests.shim.caller import FORM, Caller, Response, encode_request, post
 from tests.shim.fake_service import FakeService

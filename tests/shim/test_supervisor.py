@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -216,3 +217,45 @@ async def test_every_worker_verifies_callers_with_the_service_away_however_many_
             response = await post(shim.listen, b"nonsense")
             assert response.status == 400  # verified, then found to be no message
         assert json.loads(await get(shim, "/readyz"))["status"] == "degraded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+async def test_a_signal_to_the_whole_group_ends_no_worker_that_just_starts(
+    service: FakeService, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with running_workers(service, tmp_path) as shim:
+        await wait_for(shim, "directory_received")
+        (first,) = shim.worker_pids
+        os.kill(first, signal.SIGKILL)
+        starting = await asyncio.to_thread(wait_for_child, shim.pid, first)
+        os.kill(starting, number)
+        assert (await wait_for(shim, "worker_started", 2))["pid"] == starting
+        assert (await post(shim.listen)).status == 204
+        assert "Traceback" not in shim.stderr
+
+
+def wait_for_child(pid: int, other_than: int) -> int:
+    """Return a new child, as soon as it runs what it was started for."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for child in (child for child in children if child != other_than):
+            if b"shim.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+    raise AssertionError("no child was started")
+
+
+async def test_an_order_to_roll_while_it_drains_starts_nothing(service: FakeService, tmp_path: Path) -> None:
+    async with running_workers(service, tmp_path) as shim, Caller(shim.listen) as caller:
+        service.may_answer.clear()
+        caller.send(encode_request())
+        await service.arrived.wait()
+        shim.terminate()
+        await wait_for(shim, "worker_draining")
+        os.kill(shim.pid, signal.SIGHUP)
+        service.may_answer.set()
+        assert (await caller.read()).status == 204
+        assert await asyncio.to_thread(shim.wait) == 0
+        names = [event["event"] for event in shim.events]
+        assert "rolling" not in names
+        assert "task_died" not in names

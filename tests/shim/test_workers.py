@@ -13,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shim.errors import StartError
-from shim.settings import Address, Settings, from_json, parse_target
+from shim.flags import parse_target
+from shim.settings import Address, Settings, from_json
 from shim.sums import Sums, take_snapshot
 from shim.webhook import ConnectionLimits
 from shim.worker import allow_files

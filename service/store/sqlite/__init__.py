@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import time_ns
-from typing import Self, TypeVar
+from typing import Self
 
 import apsw
 
-from service.errors import StoreRefused, StoreUnavailable
+from service.errors import StoreRefused
 from service.models import (
     AckStatus,
+    Assignment,
+    AssignmentOutcome,
+    AuditEntry,
     Channel,
     ChannelChanges,
     Claimed,
     Clash,
+    Conversation,
+    DeadLetter,
+    DeadLetterSelection,
+    DeliveryKey,
+    DestinationSettings,
     DestinationStatus,
     DirectoryPosition,
+    ErasedCounts,
     HeldMessage,
     HeldSelection,
     MessageFilter,
     MessagePage,
     QuarantinedRequest,
+    QuarantineKey,
     QuarantinePage,
     Recorded,
     Release,
+    Replay,
+    ReplayPage,
+    ReplaySelection,
     Route,
     RoutedMessage,
+    RouteRevision,
+    SettledPage,
     Settlement,
     StoredMessage,
     Summary,
 )
-from service.store.contract import Clock, StoreListener
-from service.store.sqlite import aside, directory, feed, messages, quarantine
+from service.store.contract import GATEWAY, Clock, StoreListener
+from service.store.sqlite import (
+    aside,
+    assignments,
+    audit,
+    claims,
+    dead_letters,
+    destinations,
+    directory,
+    erasure,
+    handover,
+    messages,
+    quarantine,
+    replays,
+    retention,
+    settlements,
+)
 from service.store.sqlite.messages import find_last_commit
-from service.store.sqlite.schema import lock_file, open_reader, open_writer
+from service.store.sqlite.reader import Reader
+from service.store.sqlite.schema import lock_file, open_writer
 from service.store.sqlite.writer import Writer
-
-T = TypeVar("T")
 
 
 def microseconds_now() -> int:
@@ -115,6 +142,13 @@ class SqliteStore:
     async def delete_channel(self, channel_config_id: str, *, expected: int | None) -> None:
         await self._writer.run(lambda transaction: directory.delete_channel(transaction, channel_config_id, expected))
 
+    async def list_route_revisions(
+        self, channel_config_id: str, *, before: int | None, limit: int
+    ) -> Sequence[RouteRevision]:
+        return await self._reporter.run(
+            lambda connection: directory.list_route_revisions(connection, channel_config_id, before, limit)
+        )
+
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         return await self._reader.run(lambda connection: directory.find_changes(connection, after, limit))
 
@@ -127,20 +161,22 @@ class SqliteStore:
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:
         return await self._reader.run(
-            lambda connection: messages.find_message(connection, channel_config_id, message_sid)
+            lambda connection: messages.find_message(connection, channel_config_id, message_sid, self._clock())
         )
 
     async def list_messages(self, which: MessageFilter, *, before: int | None, limit: int) -> MessagePage:
-        return await self._reporter.run(lambda connection: messages.list_messages(connection, which, before, limit))
+        return await self._reporter.run(
+            lambda connection: messages.list_messages(connection, which, before, limit, self._clock())
+        )
 
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         return await self._reporter.run(lambda connection: aside.find_held(connection, which, after, limit))
 
-    async def release(self, releases: Sequence[Release]) -> int:
-        return await self._writer.run(lambda transaction: aside.release(transaction, releases))
+    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> int:
+        return await self._writer.run(lambda transaction: aside.release(transaction, releases, actor))
 
-    async def discard(self, sequences: Sequence[int]) -> int:
-        return await self._writer.run(lambda transaction: aside.discard(transaction, sequences))
+    async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
+        return await self._writer.run(lambda transaction: aside.discard(transaction, sequences, actor))
 
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
         return await self._reader.run(lambda connection: aside.load_payloads(connection, sequences))
@@ -164,44 +200,95 @@ class SqliteStore:
     async def find_quarantined(self, entry_id: str) -> bytes | None:
         return await self._reader.run(lambda connection: quarantine.find_quarantined(connection, entry_id))
 
-    async def discard_quarantined(self, entry_ids: Sequence[str]) -> int:
-        return await self._writer.run(lambda transaction: quarantine.settle_quarantined(transaction, entry_ids))
+    async def discard_quarantined(self, entry_ids: Sequence[str], *, actor: str = GATEWAY) -> int:
+        return await self._writer.run(lambda transaction: quarantine.discard(transaction, entry_ids, actor))
+
+    async def find_quarantined_after(
+        self, channel_config_id: str, *, after: int, limit: int
+    ) -> Sequence[QuarantineKey]:
+        return await self._reporter.run(
+            lambda connection: quarantine.find_quarantined_after(connection, channel_config_id, after, limit)
+        )
+
+    async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
+        return await self._reporter.run(lambda connection: audit.list_audit(connection, action, before, limit))
 
     async def load_summary(self, *, most_channels: int) -> Summary:
         return await self._reporter.run(lambda connection: aside.load_summary(connection, most_channels))
 
-    async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float) -> Claimed:
+    async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float | None) -> Claimed:
         # Not synced: a power failure redelivers.
         return await self._writer.run(
-            lambda transaction: feed.claim(transaction, destination, limit, max_bytes, lease_seconds), is_durable=False
+            lambda transaction: claims.claim(transaction, destination, limit, max_bytes, lease_seconds),
+            is_durable=False,
         )
 
-    async def settle(self, destination: str, settlements: Sequence[Settlement]) -> Sequence[AckStatus]:
-        return await self._writer.run(lambda transaction: feed.settle(transaction, destination, settlements))
+    async def settle(self, destination: str, settlements_: Sequence[Settlement]) -> Sequence[AckStatus]:
+        return await self._writer.run(lambda transaction: settlements.settle(transaction, destination, settlements_))
+
+    async def assign(
+        self,
+        conversation: Conversation,
+        destination: str | None,
+        *,
+        ttl_seconds: float,
+        ack: DeliveryKey | None = None,
+        actor: str = GATEWAY,
+    ) -> AssignmentOutcome:
+        return await self._writer.run(
+            lambda transaction: handover.assign(
+                transaction, conversation, destination, ttl_seconds=ttl_seconds, ack=ack, actor=actor
+            )
+        )
+
+    async def find_assignment(self, conversation: Conversation) -> Assignment | None:
+        return await self._reader.run(lambda connection: assignments.find(connection, conversation, self._clock()))
 
     async def list_destinations(self) -> Sequence[DestinationStatus]:
-        return await self._reporter.run(lambda connection: feed.list_destinations(connection, self._clock()))
+        return await self._reporter.run(lambda connection: destinations.list_destinations(connection, self._clock()))
 
+    async def update_destination(
+        self, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+    ) -> DestinationSettings:
+        return await self._writer.run(lambda transaction: destinations.update_destination(transaction, name, change))
 
-class Reader:
-    """One read-only connection on a thread of its own."""
+    async def list_dead_letters(
+        self, which: DeadLetterSelection, *, before: int | None, limit: int
+    ) -> Sequence[DeadLetter]:
+        return await self._reporter.run(
+            lambda connection: dead_letters.list_dead_letters(connection, which, before, limit)
+        )
 
-    def __init__(self, path: Path) -> None:
-        self._is_closed = False
-        self._connection = open_reader(path)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-reader")
+    async def redrive(self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY) -> SettledPage:
+        return await self._writer.run(lambda transaction: dead_letters.redrive(transaction, which, after, limit, actor))
 
-    async def run(self, look: Callable[[apsw.Connection], T]) -> T:
-        """Return what `look` finds."""
-        if self._is_closed:
-            raise StoreUnavailable("the store is closed; retry when the service is back")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, look, self._connection)
-        except apsw.Error as error:
-            raise StoreUnavailable("the store can't be read; retry") from error
+    async def discard_dead_letters(
+        self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY
+    ) -> SettledPage:
+        return await self._writer.run(
+            lambda transaction: dead_letters.discard_dead_letters(transaction, which, after, limit, actor)
+        )
 
-    async def close(self) -> None:
-        """Finish what was asked for and close the connection. A repeat does nothing."""
-        self._is_closed = True
-        await asyncio.to_thread(self._thread.shutdown)
-        self._connection.close()
+    async def count_replay(self, destination: str, selection: ReplaySelection) -> int:
+        return await self._reporter.run(lambda connection: replays.count_replay(connection, destination, selection))
+
+    async def start_replay(self, replay: Replay, *, actor: str = GATEWAY) -> Replay:
+        return await self._writer.run(lambda transaction: replays.start_replay(transaction, replay, actor))
+
+    async def advance_replays(self) -> int | None:
+        return await self._writer.run(replays.advance_replays)
+
+    async def find_replay(self, replay_id: str) -> Replay | None:
+        return await self._reader.run(lambda connection: replays.find_replay(connection, replay_id))
+
+    async def list_replays(self, *, before: int | None, limit: int) -> ReplayPage:
+        return await self._reporter.run(lambda connection: replays.list_replays(connection, before, limit))
+
+    async def cancel_replay(self, replay_id: str, *, actor: str = GATEWAY) -> Replay | None:
+        return await self._writer.run(lambda transaction: replays.cancel_replay(transaction, replay_id, actor))
+
+    async def prune(self, *, limit: int) -> int:
+        return await self._writer.run(lambda transaction: retention.prune(transaction, limit))
+
+    async def erase_sender(self, conversation: Conversation, *, limit: int, actor: str = GATEWAY) -> ErasedCounts:
+        return await self._writer.run(lambda transaction: erasure.erase_sender(transaction, conversation, limit, actor))

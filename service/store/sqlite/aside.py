@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any
 
 import apsw
 
-from service.models import ChannelActivity, Clash, HeldMessage, HeldSelection, Release, Summary
+from service.models import ChannelActivity, Clash, Decision, HeldMessage, HeldSelection, Release, Summary
 from service.store.routes_json import dump_names
+from service.store.sqlite import audit, lanes
+from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
@@ -18,32 +20,11 @@ MOST_CLASHES = 10
 HELD = "sequence, channel_config_id, payload FROM message WHERE hold_reason IS NOT NULL AND sequence > ?"
 
 DECIDE = """
-UPDATE message SET hold_reason = ?, route_id = ?, route_revision = ?, destinations = ?
+UPDATE message SET hold_reason = ?, route_id = ?, route_revision = ?, destinations = ?, assignment_reason = ?
 WHERE sequence = ? AND hold_reason IS NOT NULL RETURNING channel_config_id, sender
 """
 
 DISCARD = "UPDATE message SET hold_reason = NULL, discarded_at = ? WHERE sequence = ? AND hold_reason IS NOT NULL"
-
-FIND_LANE = """
-SELECT id, head, tail, is_leased, front FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ?
-"""
-
-MAKE_LANE = """
-INSERT INTO lane (destination, channel_config_id, sender, head, tail, front, attempts, claims, is_leased, due_at)
-VALUES (?, ?, ?, 1, ?, ?, 0, 0, 0, ?) RETURNING id
-"""
-
-REFILL = "UPDATE lane SET tail = ?, front = ?, due_at = ? WHERE id = ?"
-
-# Those that earlier releases put in front and that are not out: few, or many only where many were released.
-TAKE_FRONT = "DELETE FROM delivery WHERE lane = ? AND position BETWEEN ? AND ? RETURNING message"
-
-# What is out keeps its lease: it only gets an earlier position.
-MOVE_LEASED = "UPDATE delivery SET position = ? WHERE lane = ? AND position = ?"
-
-SET_FRONT = "UPDATE lane SET head = ?, front = ? WHERE id = ?"
-
-SET_FRONT_READY = "UPDATE lane SET head = ?, front = ?, attempts = 0, due_at = ? WHERE id = ?"
 
 KEEP_CLASH = """
 INSERT INTO clash SELECT ?1, ?2, ?3, ?4 WHERE (SELECT count(*) FROM clash WHERE message = ?1) < ?5
@@ -54,15 +35,6 @@ COUNT_CLASH = """
 UPDATE channel_activity SET clashes = clashes + 1
 WHERE channel_config_id = (SELECT channel_config_id FROM message WHERE sequence = ?)
 """
-
-
-class _Place(NamedTuple):
-    """One released message in one destination."""
-
-    destination: str
-    channel_config_id: str
-    sender: str
-    sequence: int
 
 
 def find_held(connection: apsw.Connection, which: HeldSelection, after: int, limit: int) -> list[HeldMessage]:
@@ -81,71 +53,48 @@ def find_held(connection: apsw.Connection, which: HeldSelection, after: int, lim
     return [HeldMessage(*row) for row in found]
 
 
-def release(transaction: Transaction, releases: Sequence[Release]) -> int:
+def release(transaction: Transaction, releases: Sequence[Release], actor: str) -> int:
     """See `AsideStore.release`."""
-    places: list[_Place] = []
+    places: list[tuple[LaneKey, int]] = []
     released = 0
-    for sequence, decision in sorted(releases):
-        conversation = transaction.connection.execute(
-            DECIDE,
-            (
-                decision.hold_reason,
-                decision.route_id,
-                decision.route_revision,
-                dump_names(decision.destinations),
-                sequence,
-            ),
-        ).get
-        if conversation and decision.hold_reason is None:
+    for sequence, decision in sorted(releases, key=lambda entry: entry.sequence):
+        row: Any = transaction.connection.execute(DECIDE, (*_to_row(decision), sequence)).fetchone()
+        if row and decision.hold_reason is None:
             released += 1
-            channel_config_id, sender = conversation
-            places += [_Place(name, channel_config_id, sender, sequence) for name in decision.destinations]
-    for lane, group in groupby(sorted(places), key=lambda place: place[:3]):
-        _put_in_front(transaction, lane, [place.sequence for place in group])
+            channel_config_id, sender = row
+            places += [
+                (LaneKey(name, channel_config_id, sender, lanes.part_of(transaction, name, sequence)), sequence)
+                for name in decision.destinations
+            ]
+    for key, group in groupby(sorted(places), key=lambda place: place[0]):
+        lanes.put_in_front(transaction, key, [sequence for _, sequence in group])
+    _audit(transaction, actor, "release", released)
     return released
 
 
-def _put_in_front(transaction: Transaction, lane: tuple[str, str, str], sequences: Sequence[int]) -> None:
-    """Put messages before what is not delivered yet: in order with those that an earlier release put there."""
-    connection = transaction.connection
-    transaction.ready.add(lane[0])
-    found = connection.execute(FIND_LANE, lane).get
-    if found is None:
-        lane_id = connection.execute(MAKE_LANE, (*lane, len(sequences), len(sequences), transaction.now)).get
-        _insert(connection, lane_id, 1, sequences)
-        return
-    lane_id, head, tail, is_leased, front = found
-    if head > tail:
-        last = head + len(sequences) - 1
-        connection.execute(REFILL, (last, last, transaction.now, lane_id))
-        _insert(connection, lane_id, head, sequences)
-        return
-    first = head + is_leased
-    last = first - 1 if front is None else max(front, first - 1)
-    merged = sorted([*sequences, *(row[0] for row in connection.execute(TAKE_FRONT, (lane_id, first, last)))])
-    start = last + 1 - len(merged)
-    if is_leased:
-        connection.execute(MOVE_LEASED, (start - 1, lane_id, head))
-        connection.execute(SET_FRONT, (start - 1, last, lane_id))
-    else:
-        connection.execute(SET_FRONT_READY, (start, last, transaction.now, lane_id))
-    _insert(connection, lane_id, start, merged)
-
-
-def _insert(connection: apsw.Connection, lane_id: int, start: int, sequences: Sequence[int]) -> None:
-    connection.executemany(
-        "INSERT INTO delivery VALUES (?, ?, ?)",
-        [(lane_id, position, sequence) for position, sequence in enumerate(sequences, start)],
+def _to_row(decision: Decision) -> tuple[str | int | None, ...]:
+    return (
+        decision.hold_reason,
+        decision.route_id,
+        decision.route_revision,
+        dump_names(decision.destinations),
+        decision.assignment_reason,
     )
 
 
-def discard(transaction: Transaction, sequences: Sequence[int]) -> int:
+def discard(transaction: Transaction, sequences: Sequence[int], actor: str) -> int:
     """See `AsideStore.discard`."""
     discarded = 0
     for sequence in sequences:
         transaction.connection.execute(DISCARD, (transaction.now, sequence))
         discarded += transaction.connection.changes()
+    _audit(transaction, actor, "held-discard", discarded)
     return discarded
+
+
+def _audit(transaction: Transaction, actor: str, action: str, messages: int) -> None:
+    if messages:
+        audit.write(transaction, actor, action, messages=messages)
 
 
 def load_payloads(connection: apsw.Connection, sequences: Collection[int]) -> dict[int, bytes]:

@@ -9,7 +9,15 @@ from typing import Any
 import apsw
 
 from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
-from service.models import Channel, ChannelChanges, ChannelState, Credentials, DirectoryPosition, Route
+from service.models import (
+    Channel,
+    ChannelChanges,
+    ChannelState,
+    Credentials,
+    DirectoryPosition,
+    Route,
+    RouteRevision,
+)
 from service.store.routes_json import dump_routes, load_routes
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
@@ -17,7 +25,7 @@ from service.store.sqlite.writer import Transaction
 COLUMNS = """
   c.channel_config_id, c.provider, c.number, c.webhook_user, c.password_hash, c.previous_password_hash,
   c.previous_password_expires_at, c.credential_revision, c.state, c.destination, c.infer_message_type,
-  c.route_revision, c.revision, c.created_at, c.updated_at, coalesce(r.routes, '[]')
+  c.route_revision, c.revision, c.created_at, c.updated_at, c.affinity_seconds, coalesce(r.routes, '[]')
 """
 FROM_CHANNEL = """
   FROM channel c LEFT JOIN route_set r
@@ -38,7 +46,7 @@ def create_channel(transaction: Transaction, channel: Channel) -> Channel:
     stored = replace(
         channel, revision=_next_revision(transaction), created_at=transaction.now, updated_at=transaction.now
     )
-    connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 15)})", _to_row(stored))
+    connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 16)})", _to_row(stored))
     _name_destinations(transaction, [stored.destination])
     return stored
 
@@ -88,11 +96,11 @@ def delete_channel(transaction: Transaction, channel_config_id: str, expected: i
     """See `DirectoryStore.delete_channel`."""
     current = load_channel(transaction.connection, channel_config_id)
     _check_revision(current, expected)
-    held, waiting = _count_pending(transaction.connection, channel_config_id)
-    if held or waiting:
+    held, waiting, dead = _count_pending(transaction.connection, channel_config_id)
+    if held or waiting or dead:
         raise StillInUse(
-            f'channel "{channel_config_id}" has {waiting} messages that are not acknowledged and {held} that are held; '
-            "let them be settled first, and pause it meanwhile with: mo channel update --pause"
+            f'channel "{channel_config_id}" has {waiting} messages that are not acknowledged, {held} that are held and '
+            f"{dead} dead letters; let them be settled first, and pause it meanwhile with: mo channel update --pause"
         )
     forgotten = Credentials("", "", revision=current.credentials.revision + 1)
     _overwrite(
@@ -152,6 +160,18 @@ def find_changes(connection: apsw.Connection, after: DirectoryPosition | None, l
     return ChannelChanges(channels, here._replace(revision=channels[-1].revision), caught_up=False)
 
 
+def list_route_revisions(
+    connection: apsw.Connection, channel_config_id: str, before: int | None, limit: int
+) -> list[RouteRevision]:
+    """See `DirectoryStore.list_route_revisions`."""
+    rows = connection.execute(
+        "SELECT route_revision, created_at, routes FROM route_set "
+        "WHERE channel_config_id = ?1 AND (?2 IS NULL OR route_revision < ?2) ORDER BY route_revision DESC LIMIT ?3",
+        (channel_config_id, before, limit),
+    )
+    return [RouteRevision(revision, created_at, load_routes(routes)) for revision, created_at, routes in rows]
+
+
 def _next_revision(transaction: Transaction) -> int:
     transaction.directory_changed = True
     revision: int = transaction.connection.execute(
@@ -166,16 +186,16 @@ def _check_revision(current: Channel, expected: int | None) -> None:
 
 
 def _overwrite(transaction: Transaction, channel: Channel) -> None:
-    transaction.connection.execute(f"REPLACE INTO channel VALUES ({', '.join('?' * 15)})", _to_row(channel))
+    transaction.connection.execute(f"REPLACE INTO channel VALUES ({', '.join('?' * 16)})", _to_row(channel))
 
 
 def _name_destinations(transaction: Transaction, names: Collection[str | None]) -> None:
     transaction.connection.executemany(
-        "INSERT INTO destination VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in names if name]
+        "INSERT INTO destination (name) VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in names if name]
     )
 
 
-def _count_pending(connection: apsw.Connection, channel_config_id: str) -> tuple[int, int]:
+def _count_pending(connection: apsw.Connection, channel_config_id: str) -> tuple[int, int, int]:
     held = connection.execute(
         "SELECT count(*) FROM message WHERE channel_config_id = ? AND hold_reason IS NOT NULL", (channel_config_id,)
     ).get
@@ -183,7 +203,8 @@ def _count_pending(connection: apsw.Connection, channel_config_id: str) -> tuple
         "SELECT coalesce(sum(tail - head + 1), 0) FROM lane WHERE channel_config_id = ? AND due_at IS NOT NULL",
         (channel_config_id,),
     ).get
-    return held, waiting
+    dead = connection.execute("SELECT count(*) FROM dead_letter WHERE channel_config_id = ?", (channel_config_id,)).get
+    return held, waiting, dead
 
 
 def _to_row(channel: Channel) -> tuple[Any, ...]:
@@ -204,6 +225,7 @@ def _to_row(channel: Channel) -> tuple[Any, ...]:
         channel.revision,
         channel.created_at,
         channel.updated_at,
+        channel.affinity_seconds,
     )
 
 
@@ -220,5 +242,6 @@ def _from_row(row: tuple[Any, ...]) -> Channel:
         revision=row[12],
         created_at=row[13],
         updated_at=row[14],
-        routes=load_routes(row[15]),
+        affinity_seconds=row[15],
+        routes=load_routes(row[16]),
     )

@@ -9,7 +9,10 @@ from typing import Any
 import apsw
 
 from service.models import (
+    AssignmentReason,
+    Conversation,
     Decision,
+    DeliveryState,
     DeliveryStatus,
     HoldReason,
     MessageFilter,
@@ -20,31 +23,38 @@ from service.models import (
     StoredMessage,
 )
 from service.store.routes_json import dump_names, load_names
+from service.store.sqlite import assignments, erasure, lanes
+from service.store.sqlite.dead_letters import find_attempts
+from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.quarantine import settle_quarantined
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
 INSERT_MESSAGE = """
 INSERT INTO message (channel_config_id, message_sid, sender, committed_at, hold_reason,
-                     route_id, route_revision, destinations, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     route_id, route_revision, destinations, assignment_reason, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (channel_config_id, message_sid) DO NOTHING
 """
 
 FIND_SEQUENCE = "SELECT sequence FROM message WHERE channel_config_id = ? AND message_sid = ?"
 
-# The lane is made with its conversation's first message, and falls due when it was empty.
-APPEND_TO_LANE = """
-INSERT INTO lane (destination, channel_config_id, sender, head, tail, attempts, claims, is_leased, due_at)
-VALUES (?, ?, ?, 1, 1, 0, 0, 0, ?)
-ON CONFLICT (destination, channel_config_id, sender)
-  DO UPDATE SET tail = tail + 1, due_at = coalesce(due_at, excluded.due_at)
-RETURNING id, tail
+COLUMNS = """
+sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, assignment_reason, discarded_at
 """
 
-INSERT_DELIVERY = "INSERT INTO delivery VALUES (?, ?, ?)"
+SETTLED = """
+SELECT attempts, delivered_at, settled_at, is_discarded FROM settled WHERE message = ? AND destination = ?
+"""
 
-COLUMNS = "sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, discarded_at"
+IS_DEAD = "SELECT 1 FROM dead_letter WHERE message = ? AND destination = ?"
+
+# Only the head of a lane was ever delivered.
+HEAD = """
+SELECT l.attempts, l.is_leased AND NOT l.has_expired, l.due_at, l.leased_at FROM message m
+JOIN lane l ON l.destination = ? AND l.channel_config_id = m.channel_config_id AND l.sender = m.sender AND l.part >= 0
+JOIN delivery d ON d.lane = l.id AND d.position = l.head AND d.message = m.sequence WHERE m.sequence = ?
+"""
 
 MOST_EXAMINED = 5000
 """How many rows a page of a listing looks at, at the most."""
@@ -65,53 +75,56 @@ def record(
 ) -> list[Recorded]:
     """See `MessageStore.record`."""
     recorded = [_record_one(transaction, routed) for routed in intake]
-    stored = Counter(
-        routed.message.channel_config_id
-        for routed, entry in zip(intake, recorded, strict=True)
-        if not entry.is_duplicate
-    )
+    stored: Counter[str] = Counter()
+    erased: Counter[str] = Counter()
+    for routed, entry in zip(intake, recorded, strict=True):
+        if entry.is_erased:
+            erased[routed.message.channel_config_id] += 1
+        elif not entry.is_duplicate:
+            stored[routed.message.channel_config_id] += 1
     transaction.connection.executemany(
         COUNT_MESSAGES,
         [(channel, transaction.now, count, count if is_recovered else 0) for channel, count in stored.items()],
     )
+    for channel, count in erased.items():
+        erasure.note_dropped(transaction, channel, count)
     if quarantine_entry_id:
         settle_quarantined(transaction, [quarantine_entry_id])
     return recorded
 
 
 def _record_one(transaction: Transaction, routed: RoutedMessage) -> Recorded:
-    message, decision = routed
+    message = routed.message
     connection = transaction.connection
-    key = (message.channel_config_id, message.message_sid)
+    conversation = Conversation(message.channel_config_id, message.sender)
+    if erasure.is_erased(transaction, conversation, message.received_at):
+        return Recorded(0, is_erased=True)
+    decision = assignments.apply(transaction, conversation, routed.decision)
     connection.execute(
         INSERT_MESSAGE,
         (
-            *key,
+            message.channel_config_id,
+            message.message_sid,
             message.sender,
             transaction.now,
             decision.hold_reason,
             decision.route_id,
             decision.route_revision,
             dump_names(decision.destinations),
+            decision.assignment_reason,
             message.payload,
         ),
     )
     if not connection.changes():
+        key = (message.channel_config_id, message.message_sid)
         return Recorded(connection.execute(FIND_SEQUENCE, key).get, is_duplicate=True)
     sequence = connection.last_insert_rowid()
     if decision.hold_reason is None:
         for destination in decision.destinations:
-            _append(transaction, destination, routed, sequence)
+            part = lanes.part_of(transaction, destination, sequence)
+            lanes.append(transaction, LaneKey(destination, *conversation, part), sequence)
+        assignments.keep_affinity(transaction, conversation, decision)
     return Recorded(sequence)
-
-
-def _append(transaction: Transaction, destination: str, routed: RoutedMessage, sequence: int) -> None:
-    message = routed.message
-    lane, position = transaction.connection.execute(
-        APPEND_TO_LANE, (destination, message.channel_config_id, message.sender, transaction.now)
-    ).get
-    transaction.connection.execute(INSERT_DELIVERY, (lane, position, sequence))
-    transaction.ready.add(destination)
 
 
 def find_last_commit(connection: apsw.Connection) -> int:
@@ -119,25 +132,29 @@ def find_last_commit(connection: apsw.Connection) -> int:
     return connection.execute("SELECT committed_at FROM message ORDER BY sequence DESC LIMIT 1").get or 0
 
 
-def find_message(connection: apsw.Connection, channel_config_id: str, message_sid: str) -> StoredMessage | None:
+def find_message(
+    connection: apsw.Connection, channel_config_id: str, message_sid: str, now: int
+) -> StoredMessage | None:
     """See `MessageStore.find_message`."""
     with one_moment(connection):
         row = connection.execute(
             f"SELECT {COLUMNS} FROM message WHERE channel_config_id = ? AND message_sid = ?",
             (channel_config_id, message_sid),
         ).fetchone()
-        return _from_row(connection, row) if row else None
+        return _from_row(connection, row, now) if row else None
 
 
-def list_messages(connection: apsw.Connection, which: MessageFilter, before: int | None, limit: int) -> MessagePage:
+def list_messages(
+    connection: apsw.Connection, which: MessageFilter, before: int | None, limit: int, now: int
+) -> MessagePage:
     """See `MessageStore.list_messages`."""
     with one_moment(connection):
-        before = min(_first_sequence_at(connection, which.end_at), before or 2**63 - 1)
+        before = min(first_sequence_at(connection, which.end_at), before or 2**63 - 1)
         found: list[StoredMessage] = []
         for examined, (sequence, committed_at) in enumerate(_candidates(connection, which, before), start=1):
             if which.start_at is not None and committed_at < which.start_at:
                 return MessagePage(found, None)
-            stored = _load(connection, sequence)
+            stored = _load(connection, sequence, now)
             if _passes(stored, which):
                 found.append(stored)
             if len(found) == limit or examined == MOST_EXAMINED:
@@ -162,7 +179,7 @@ def _candidates(connection: apsw.Connection, which: MessageFilter, before: int) 
     )
 
 
-def _first_sequence_at(connection: apsw.Connection, at: int | None) -> int:
+def first_sequence_at(connection: apsw.Connection, at: int | None) -> int:
     """Return the first sequence that was committed at `at` or later, by bisection: both only grow together."""
     low, high = 1, connection.execute("SELECT coalesce(max(sequence), 0) + 1 FROM message").get
     if at is None:
@@ -176,9 +193,9 @@ def _first_sequence_at(connection: apsw.Connection, at: int | None) -> int:
     return low
 
 
-def _load(connection: apsw.Connection, sequence: int) -> StoredMessage:
+def _load(connection: apsw.Connection, sequence: int, now: int) -> StoredMessage:
     return _from_row(
-        connection, connection.execute(f"SELECT {COLUMNS} FROM message WHERE sequence = ?", (sequence,)).get
+        connection, connection.execute(f"SELECT {COLUMNS} FROM message WHERE sequence = ?", (sequence,)).get, now
     )
 
 
@@ -187,27 +204,32 @@ def _passes(stored: StoredMessage, which: MessageFilter) -> bool:
     return is_there and which.state in {None, stored.state}
 
 
-def _from_row(connection: apsw.Connection, row: tuple[Any, ...]) -> StoredMessage:
-    sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, discarded_at = row
+def _from_row(connection: apsw.Connection, row: tuple[Any, ...], now: int) -> StoredMessage:
+    sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, assigned, discarded_at = row
     reason = HoldReason(hold_reason) if hold_reason else None
-    decision = Decision(load_names(destinations), reason, route_id, route_revision)
+    names = load_names(destinations)
+    decision = Decision(names, reason, route_id, route_revision, AssignmentReason(assigned) if assigned else None)
     is_aside = reason is not None or discarded_at is not None
-    deliveries = [] if is_aside else [_delivery_status(connection, sequence, name) for name in decision.destinations]
+    deliveries = [] if is_aside else [_delivery_status(connection, sequence, name, now) for name in names]
     return StoredMessage(sequence, payload, committed_at, decision, deliveries, discarded_at)
 
 
-def _delivery_status(connection: apsw.Connection, sequence: int, destination: str) -> DeliveryStatus:
-    acknowledged = connection.execute(
-        "SELECT attempts, acknowledged_at FROM acknowledgement WHERE message = ? AND destination = ?",
-        (sequence, destination),
-    ).fetchone()
-    if acknowledged:
-        return DeliveryStatus(destination, *acknowledged)
-    attempts = connection.execute(
-        # Only the head of a lane was ever delivered.
-        "SELECT l.attempts FROM message m "
-        "JOIN lane l ON l.destination = ? AND l.channel_config_id = m.channel_config_id AND l.sender = m.sender "
-        "JOIN delivery d ON d.lane = l.id AND d.position = l.head AND d.message = m.sequence WHERE m.sequence = ?",
-        (destination, sequence),
-    ).get
-    return DeliveryStatus(destination, attempts or 0, None)
+def _delivery_status(connection: apsw.Connection, sequence: int, destination: str, now: int) -> DeliveryStatus:
+    failed = find_attempts(connection, sequence, destination)
+    settled = connection.execute(SETTLED, (sequence, destination)).fetchone()
+    if settled:
+        attempts, delivered_at, settled_at, is_discarded = settled
+        state = DeliveryState.DISCARDED if is_discarded else DeliveryState.ACKNOWLEDGED
+        return DeliveryStatus(destination, state, attempts, delivered_at, settled_at, failed)
+    last_at = failed[-1].started_at if failed else None
+    if connection.execute(
+        "SELECT 1 FROM dead_letter WHERE message = ? AND destination = ?", (sequence, destination)
+    ).get:
+        return DeliveryStatus(destination, DeliveryState.DEAD_LETTERED, len(failed), last_at, None, failed)
+    head = connection.execute(HEAD, (destination, sequence)).fetchone()
+    if head is None:
+        return DeliveryStatus(destination, DeliveryState.WAITING, 0, last_at, None, failed)
+    attempts, is_out, due_at, leased_at = head
+    if is_out and due_at > now:
+        return DeliveryStatus(destination, DeliveryState.LEASED, attempts + 1, leased_at, None, failed)
+    return DeliveryStatus(destination, DeliveryState.WAITING, attempts + is_out, last_at or leased_at, None, failed)

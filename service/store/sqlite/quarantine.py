@@ -7,7 +7,8 @@ from typing import Any
 
 import apsw
 
-from service.models import QuarantinedRequest, QuarantinePage
+from service.models import QuarantinedRequest, QuarantineKey, QuarantinePage
+from service.store.sqlite import audit
 from service.store.sqlite.writer import Transaction
 
 MOST_REFUSED = 10_000
@@ -50,12 +51,20 @@ def quarantine(transaction: Transaction, requests: Sequence[QuarantinedRequest])
 
 
 def settle_quarantined(transaction: Transaction, entry_ids: Sequence[str]) -> int:
-    """See `AsideStore.discard_quarantined`."""
+    """Settle requests, and forget what was in them; return how many weren't settled yet."""
     settled = 0
     for entry_id in entry_ids:
         transaction.connection.execute(SETTLE, (transaction.now, entry_id))
         settled += transaction.connection.changes()
     return settled
+
+
+def discard(transaction: Transaction, entry_ids: Sequence[str], actor: str) -> int:
+    """See `AsideStore.discard_quarantined`."""
+    discarded = settle_quarantined(transaction, entry_ids)
+    if discarded:
+        audit.write(transaction, actor, "quarantine-discard", requests=discarded)
+    return discarded
 
 
 def list_quarantined(
@@ -77,3 +86,15 @@ def find_quarantined(connection: apsw.Connection, entry_id: str) -> bytes | None
         "SELECT payload FROM quarantine WHERE entry_id = ? AND settled_at IS NULL", (entry_id,)
     ).get
     return payload
+
+
+def find_quarantined_after(
+    connection: apsw.Connection, channel_config_id: str, after: int, limit: int
+) -> list[QuarantineKey]:
+    """See `AsideStore.find_quarantined_after`."""
+    rows = connection.execute(
+        "SELECT number, entry_id, payload FROM quarantine WHERE settled_at IS NULL AND channel_config_id = ? "
+        "AND number > ? ORDER BY number LIMIT ?",
+        (channel_config_id, after, limit),
+    )
+    return [QuarantineKey(*row) for row in rows]

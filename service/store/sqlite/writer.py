@@ -10,7 +10,8 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -36,7 +37,11 @@ class Transaction:
     connection: apsw.Connection
     now: int
     ready: set[str] = field(default_factory=set)
+    arrivals: Counter[str] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)
     directory_changed: bool = False
+    remembered: dict[str, Any] = field(default_factory=dict)
+    """What was looked up and holds until the end of the transaction."""
 
 
 class Operation(NamedTuple, Generic[T]):
@@ -151,14 +156,18 @@ class Writer:
             self._is_durable = is_durable
 
     def _announce(self, transaction: Transaction) -> None:
-        if transaction.ready or transaction.directory_changed:
-            self._loop.call_soon_threadsafe(self._tell, transaction.ready, transaction.directory_changed)
+        if transaction.ready or transaction.dead_letters or transaction.directory_changed:
+            self._loop.call_soon_threadsafe(self._tell, transaction)
 
-    def _tell(self, ready: Collection[str], directory_changed: bool) -> None:
+    def _tell(self, transaction: Transaction) -> None:
         for listener in self._listeners:
-            if ready:
-                listener.on_ready(ready)
-            if directory_changed:
+            if transaction.ready:
+                listener.on_ready(transaction.ready)
+            if transaction.arrivals:
+                listener.on_arrivals(transaction.arrivals)
+            if transaction.dead_letters:
+                listener.on_dead_letters(transaction.dead_letters)
+            if transaction.directory_changed:
                 listener.on_directory_change()
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -201,3 +210,8 @@ def _resolve(outcomes: Sequence[Outcome]) -> None:
             operation.result.set_result(value)
         else:
             operation.result.set_exception(error)
+
+
+def microseconds(seconds: float) -> int:
+    """Return a time span as the store counts it."""
+    return round(seconds * 1_000_000)

@@ -41,10 +41,10 @@ CREATE TABLE destination (
   name TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- sequence grows in the order of commit; the highest one is never deleted, so none is used again.
+-- sequence grows in the order of commit; none is used again.
 -- committed_at never falls as sequence grows. destinations is a JSON list.
 CREATE TABLE message (
-  sequence INTEGER PRIMARY KEY,
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   channel_config_id TEXT NOT NULL,
   message_sid TEXT NOT NULL,
   sender TEXT NOT NULL,
