@@ -21,6 +21,8 @@ Ask = Callable[[], Awaitable[Reasons]]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 ANSWER_SECONDS = 2.0
+POLL_SECONDS = 0.1
+"""How long `close` may wait for the thread to notice."""
 
 
 class AdminServer:
@@ -32,7 +34,9 @@ class AdminServer:
         self._metrics = make_wsgi_app()
         self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="admin", daemon=True
+        )
         self._thread.start()
 
     async def close(self) -> None:

@@ -10,7 +10,8 @@ from service.store.contract import RetentionStore
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT_ONCE = 200
+LOOKED_AT_ONCE = 100
+"""A transaction of about 10 ms, for which ingest waits."""
 PAUSE_SECONDS = 0.05
 INTERVAL_SECONDS = 60.0
 

@@ -54,13 +54,13 @@ async def backlog(gateway: Gateway) -> int:
 
 
 async def test_the_routes_of_the_readme_can_be_set(gateway: Gateway) -> None:
-    (routes,) = code_blocks("toml")
+    routes = "\n".join(code_blocks("toml"))
     await gateway.create_channel("routed")
     await gateway.mo("route", "set", "routed", "-", stdin=routes)
 
     listed = await gateway.mo("route", "list", "routed")
 
-    assert [route["route_id"] for route in listed] == ["handover", "orders"]
+    assert [route["route_id"] for route in listed] == ["handover", "orders", "night"]
 
 
 def test_every_flag_of_the_processes_is_in_the_readme() -> None:

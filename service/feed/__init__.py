@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-from service.errors import Stopping
+from service.errors import InvalidRequest, Stopping, StoreUnavailable
 from service.feed.consumer import Consumer
 from service.feed.dispatcher import Dispatcher
 from service.feed.rates import RateMeter
@@ -71,15 +71,16 @@ class MessageFeed:
     ) -> AsyncIterator[Consumer]:
         """Serve a consumer as long as the context lasts; what it has then and hasn't settled goes back.
 
-        Left in order, or for an error of ours, that counts for nothing; cancelled, it is a failed attempt.
-        Raises `errors.Stopping` when the service stops.
+        That counts for nothing when the context is left in order, for an error of ours, or because we stop. When it
+        is cancelled, or the consumer asked for something impossible, it is a failed attempt. Raises
+        `errors.Stopping` when the service stops.
         """
         dispatcher, consumer = self._join(destination, messages, size, lease_seconds)
         taken = SettlementKind.RETURN
         try:
             yield consumer
-        except (asyncio.CancelledError, GeneratorExit):
-            taken = SettlementKind.BREAK
+        except (asyncio.CancelledError, GeneratorExit, InvalidRequest):
+            taken = SettlementKind.RETURN if self._is_closed else SettlementKind.BREAK
             raise
         finally:
             await asyncio.shield(self._part(destination, dispatcher, consumer, taken))
@@ -93,7 +94,7 @@ class MessageFeed:
         if dispatcher is None or dispatcher.is_over:
             dispatcher = Dispatcher(destination, self._store, self._clock, is_shared=self._is_shared)
             self._dispatchers[destination] = dispatcher
-        consumer = Consumer(messages=messages, size=size, lease_seconds=lease_seconds)
+        consumer = Consumer(messages=messages, size=size, lease_seconds=lease_seconds, on_room=dispatcher.wake)
         dispatcher.join(consumer)
         return dispatcher, consumer
 
@@ -111,19 +112,28 @@ class MessageFeed:
         self, destination: str, *, limit: int, wait_seconds: float, lease_seconds: float | None
     ) -> Sequence[ClaimedDelivery]:
         """Return what is there, else what comes within `wait_seconds`. It stays leased until settled or expired."""
-        claimed = await self._store.claim(
-            destination, limit=limit, max_bytes=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds
-        )
-        if claimed.deliveries or not wait_seconds:
-            return claimed.deliveries
+        deliveries = await self._claim(destination, limit, lease_seconds)
+        if deliveries or not wait_seconds:
+            return deliveries
         dispatcher, consumer = self._join(destination, limit, MOST_BYTES_IN_A_PULL, lease_seconds)
         try:
-            await asyncio.wait_for(consumer.wait(), wait_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(consumer.wait(), wait_seconds)
             return consumer.take(MOST_BYTES_IN_A_PULL)
-        except TimeoutError:
-            return ()
         finally:
             await asyncio.shield(self._part(destination, dispatcher, consumer, None))
+
+    async def _claim(self, destination: str, limit: int, lease_seconds: float | None) -> Sequence[ClaimedDelivery]:
+        claiming = asyncio.create_task(
+            self._store.claim(destination, limit=limit, max_bytes=MOST_BYTES_IN_A_PULL, lease_seconds=lease_seconds)
+        )
+        try:
+            return (await asyncio.shield(claiming)).deliveries
+        except asyncio.CancelledError:  # nobody is there to take them
+            with suppress(StoreUnavailable):
+                returned = [Settlement(each.token, SettlementKind.RETURN) for each in (await claiming).deliveries]
+                await self._store.settle(destination, returned)
+            raise
 
     async def settle(self, destination: str, requests: Sequence[SettlementRequest]) -> Sequence[tuple[str, AckStatus]]:
         """Settle deliveries; one status an ack id, in order. What is no ack id of ours is UNKNOWN."""

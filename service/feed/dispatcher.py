@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from service.errors import StoreUnavailable
 from service.feed.consumer import Consumer
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MOST_IN_A_CLAIM = 500
 MOST_BYTES_IN_A_CLAIM = 8 * 1024 * 1024
+MOST_ENDED_AT_ONCE = 500
+"""So that others come in between when a consumer goes that had thousands."""
 LOOK_AGAIN_SECONDS = 1.0
 """How often to look where other processes may write: a wake-up can get lost on the way."""
 RETRY_SECONDS = 0.5
@@ -54,11 +56,9 @@ class Dispatcher:
         self.consumers.remove(consumer)
         self._owners = {token: owner for token, owner in self._owners.items() if owner is not consumer}
         self.wake()
-        untaken = [delivery.token for delivery in consumer.take(2**63)]
-        settlements = [Settlement(token, SettlementKind.RETURN) for token in untaken]
+        await self._end(consumer.take_back(), SettlementKind.RETURN)
         if taken is not None:
-            settlements += [Settlement(token, taken) for token in consumer.outstanding.difference(untaken)]
-        await self._settle(settlements)
+            await self._end(consumer.outstanding, taken)
 
     async def finish(self) -> None:
         """Return when the last claim is settled. There is no consumer left. Raises what broke it."""
@@ -103,65 +103,85 @@ class Dispatcher:
                 timer.cancel()
 
     async def _serve(self) -> float | None:
-        """Claim once for each lease that is wanted; return how long there will be nothing to do."""
-        self._expire()
+        """Do what there is to do; return for how long there will be nothing."""
+        await self._take_back()
         pauses = [self._longest_pause]
         try:
-            leases = {consumer.lease_seconds for consumer in self.consumers if consumer.room}
-            pauses += [await self._claim(lease_seconds) for lease_seconds in leases]
+            pauses.append(await self._claim_in_turn())
         except StoreUnavailable as error:
             log.warning("claim_failed", extra={"destination": self._destination, "reason": str(error)})
             pauses.append(RETRY_SECONDS)
-        if any(consumer.room for consumer in self.consumers):
-            return min((pause for pause in pauses if pause is not None), default=None)
-        return min(
-            (pause for consumer in self.consumers if (pause := self._until(consumer.next_expiry_at)) is not None),
-            default=None,
-        )
+        pauses += [self._until(consumer.look_again_at) for consumer in self.consumers]
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    async def _take_back(self) -> None:
+        """Take leases that are over from their consumers, and untaken deliveries from those who don't read."""
+        now = self._clock()
+        untaken: list[AckToken] = []
+        for consumer in self.consumers:
+            untaken += consumer.take_back_if_stalled(now)
+            self._disown(consumer.expire(now))
+        self._disown(untaken)
+        await self._end(untaken, SettlementKind.RETURN)
+
+    async def _claim_in_turn(self) -> float | None:
+        """Claim for each lease that is wanted, as long as something is due; return when to claim again."""
+        pause: float | None = None
+        for lease_seconds in dict.fromkeys(consumer.lease_seconds for consumer in self.consumers if consumer.room):
+            pause = await self._claim(lease_seconds)
+            if pause != 0.0:
+                break
+        return pause if any(consumer.room for consumer in self.consumers) else None
 
     async def _claim(self, lease_seconds: float | None) -> float | None:
-        takers = [consumer for consumer in self.consumers if consumer.room and consumer.lease_seconds == lease_seconds]
+        takers = self._takers(lease_seconds)
         if not takers:
-            return None
-        limit = min(MOST_IN_A_CLAIM, sum(consumer.room for consumer in takers))
-        most_bytes = min(MOST_BYTES_IN_A_CLAIM, sum(consumer.bytes_left for consumer in takers))
+            return 0.0
         claimed = await self._store.claim(
-            self._destination, limit=limit, max_bytes=most_bytes, lease_seconds=lease_seconds
+            self._destination,
+            limit=min(MOST_IN_A_CLAIM, sum(consumer.room for consumer in takers)),
+            max_bytes=min(MOST_BYTES_IN_A_CLAIM, sum(consumer.bytes_left for consumer in takers)),
+            lease_seconds=lease_seconds,
         )
-        await self._settle(
-            [
-                Settlement(delivery.token, SettlementKind.RETURN)
-                for delivery in claimed.deliveries
-                if not self._hand(delivery, lease_seconds)
-            ]
-        )
+        await self._end(self._hand_out(claimed.deliveries, lease_seconds), SettlementKind.RETURN)
         # Where nothing came although something is due, another process has it: don't spin.
         return self._until(claimed.next_due_at, at_least=0.0 if claimed.deliveries else SHORTEST_PAUSE_SECONDS)
 
-    def _hand(self, delivery: ClaimedDelivery, lease_seconds: float | None) -> bool:
-        """Give a delivery to the next consumer in turn that has room; False when all have left."""
-        for _ in range(len(self.consumers)):
-            self.consumers.rotate(-1)
-            consumer = self.consumers[0]
-            if consumer.room and consumer.lease_seconds == lease_seconds:
-                self._owners[delivery.token] = consumer
-                consumer.hand(delivery)
-                return True
-        return False
+    def _takers(self, lease_seconds: float | None) -> deque[Consumer]:
+        return deque(each for each in self.consumers if each.lease_seconds == lease_seconds and each.room)
 
-    async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if not settlements:
-            return
+    def _hand_out(self, deliveries: Sequence[ClaimedDelivery], lease_seconds: float | None) -> Sequence[AckToken]:
+        """Give deliveries to the consumers in turn; return what nobody has room for, since some have left."""
+        takers = self._takers(lease_seconds)
+        now = self._clock()
+        for number, delivery in enumerate(deliveries):
+            while takers and not takers[0].room:
+                takers.popleft()
+            if not takers:
+                return [each.token for each in deliveries[number:]]
+            self._owners[delivery.token] = takers[0]
+            takers[0].hand(delivery, now)
+            takers.rotate(-1)
+        if deliveries and takers:
+            self._let_begin(takers[0])
+        return ()
+
+    def _let_begin(self, consumer: Consumer) -> None:
+        """Put the one who is next in turn in front."""
+        self.consumers.rotate(-self.consumers.index(consumer))
+
+    async def _end(self, tokens: Sequence[AckToken], kind: SettlementKind) -> None:
+        """End leases. Those of what can't be settled run out."""
         try:
-            await self._store.settle(self._destination, settlements)
-        except StoreUnavailable as error:  # then their leases run out
+            for start in range(0, len(tokens), MOST_ENDED_AT_ONCE):
+                some = tokens[start : start + MOST_ENDED_AT_ONCE]
+                await self._store.settle(self._destination, [Settlement(token, kind) for token in some])
+        except StoreUnavailable as error:
             log.warning("give_back_failed", extra={"destination": self._destination, "reason": str(error)})
 
-    def _expire(self) -> None:
-        now = self._clock()
-        for consumer in self.consumers:
-            for token in consumer.expire(now):
-                self._owners.pop(token, None)
+    def _disown(self, tokens: Iterable[AckToken]) -> None:
+        for token in tokens:
+            self._owners.pop(token, None)
 
     def _until(self, at: int | None, *, at_least: float = 0.0) -> float | None:
         return None if at is None else max(at_least, (at - self._clock()) / 1_000_000)

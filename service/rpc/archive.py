@@ -41,14 +41,14 @@ class ArchiveServicer(MessageArchiveServicer):
         stored = await self._store.find_message(request.channel_config_id, request.message_sid)
         if stored is None:
             raise NotFound("no such message in this channel; see: mo message list --channel ID")
-        response = pb.GetMessageResponse(message=to_stored_message(stored, include_text=request.include_text))
+        shown = to_stored_message(stored, include_text=request.include_text, include_attempts=True)
         for payload, committed_at in await self._store.find_clashes(stored.sequence):
             message = message_pb.MoMessage.FromString(payload)
-            response.message.clashes.add(
+            shown.clashes.add(
                 message=message if request.include_text else envelope_of(message),
                 commit_time=to_timestamp(committed_at),
             )
-        return response
+        return pb.GetMessageResponse(message=shown)
 
     async def ListMessages(self, request: pb.ListMessagesRequest, _context: Any) -> pb.ListMessagesResponse:
         limit = paging.page_size(request.page_size)

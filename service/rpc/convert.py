@@ -111,7 +111,9 @@ def fingerprint_of(payload: bytes) -> bytes:
     return blake2b(said.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
-def to_stored_message(stored: StoredMessage, *, include_text: bool) -> archive_pb.StoredMessage:
+def to_stored_message(
+    stored: StoredMessage, *, include_text: bool, include_attempts: bool = False
+) -> archive_pb.StoredMessage:
     message = message_pb.MoMessage.FromString(stored.payload)
     return archive_pb.StoredMessage(
         message=message if include_text else envelope_of(message),
@@ -121,12 +123,12 @@ def to_stored_message(stored: StoredMessage, *, include_text: bool) -> archive_p
         hold_reason=HOLD_REASONS[stored.decision.hold_reason],
         route_id=stored.decision.route_id,
         route_revision=stored.decision.route_revision,
-        deliveries=[_to_delivery_status(delivery) for delivery in stored.deliveries],
+        deliveries=[_to_delivery_status(delivery, include_attempts=include_attempts) for delivery in stored.deliveries],
         assignment_reason=ASSIGNMENT_REASONS[stored.decision.assignment_reason],
     )
 
 
-def _to_delivery_status(delivery: DeliveryStatus) -> archive_pb.DeliveryStatus:
+def _to_delivery_status(delivery: DeliveryStatus, *, include_attempts: bool) -> archive_pb.DeliveryStatus:
     acknowledged_at = delivery.settled_at if delivery.state is DeliveryState.ACKNOWLEDGED else None
     return archive_pb.DeliveryStatus(
         destination=delivery.destination,
@@ -134,7 +136,7 @@ def _to_delivery_status(delivery: DeliveryStatus) -> archive_pb.DeliveryStatus:
         delivery_attempts=delivery.attempts,
         state=DELIVERY_STATES[delivery.state],
         deliver_time=to_timestamp_if_any(delivery.delivered_at),
-        failed_attempts=[to_attempt(attempt) for attempt in delivery.failed_attempts],
+        failed_attempts=[to_attempt(attempt) for attempt in delivery.failed_attempts] if include_attempts else (),
     )
 
 

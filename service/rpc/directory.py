@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from aicc.mo.v1 import channel_directory_pb2 as pb
@@ -32,6 +33,8 @@ from service.shims import ShimReports
 DEFAULT_TRIED = 1000
 DEFAULT_REVISIONS = 20
 MOST_REVISIONS = 100
+MOST_BYTES = 2 * 1024 * 1024
+"""Of a page, but for its first item: clients refuse more than 4 MiB unless told otherwise."""
 
 
 class DirectoryServicer(ChannelDirectoryServicer):
@@ -114,10 +117,10 @@ class DirectoryServicer(ChannelDirectoryServicer):
         revisions = await self._directory.list_route_revisions(
             request.channel_config_id, before=paging.read_position(request.page_token), limit=limit + 1
         )
-        more = len(revisions) > limit
+        page = _that_fit([to_route_revision(revision) for revision in revisions[:limit]])
+        more = len(revisions) > len(page)
         return pb.ListRouteRevisionsResponse(
-            revisions=[to_route_revision(revision) for revision in revisions[:limit]],
-            next_page_token=paging.write_position(revisions[limit - 1].revision if more else None),
+            revisions=page, next_page_token=paging.write_position(page[-1].revision if more else None)
         )
 
     async def WatchChannels(
@@ -163,6 +166,11 @@ def _revision_of(etag: str) -> int | None:
     if not (etag.isascii() and etag.isdigit() and len(etag) < 19):
         raise InvalidRequest([Violation("etag", "is none of ours; give the one that the channel was read with")])
     return int(etag)
+
+
+def _that_fit(revisions: Sequence[pb.RouteRevision]) -> Sequence[pb.RouteRevision]:
+    sizes = accumulate(revision.ByteSize() for revision in revisions)
+    return revisions[: max(1, sum(size <= MOST_BYTES for size in sizes))]
 
 
 def _to_warnings(warnings: Iterable[RouteWarning]) -> list[pb.RouteWarning]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from aicc.mo.v1 import message_feed_pb2 as pb
@@ -67,8 +66,9 @@ class FeedServicer(DestinationCalls, DeadLetterCalls, ReplayCalls):
             metrics.CONSUMERS.inc()
             stack.callback(metrics.CONSUMERS.dec)
             subscription = Subscription(self._feed, first.destination, consumer)
-            async for outgoing in _run(subscription, first, request_iterator):
-                yield _to_response(outgoing)
+            async with aclosing(subscription.run(_settlements(first, request_iterator))) as outgoings:
+                async for outgoing in outgoings:
+                    yield _to_response(outgoing)
 
     async def Pull(self, request: pb.PullRequest, _context: Any) -> pb.PullResponse:
         wait_seconds = seconds_of(request.wait)
@@ -108,36 +108,12 @@ class FeedServicer(DestinationCalls, DeadLetterCalls, ReplayCalls):
         return pb.ModifyAckDeadlineResponse(results=_to_results(results))
 
 
-async def _run(
-    subscription: Subscription, first: pb.SubscribeRequest, requests: AsyncIterator[pb.SubscribeRequest]
-) -> AsyncIterator[Outgoing]:
-    """Yield what goes out until the consumer ends its side; then what is still to be answered."""
-    reading = asyncio.create_task(_read(subscription, first, requests))
-    settling = asyncio.create_task(subscription.settle_all())
-    receiving = asyncio.create_task(subscription.receive())
-    try:
-        while not reading.done():
-            await asyncio.wait((reading, settling, receiving), return_when=asyncio.FIRST_COMPLETED)
-            if settling.done():
-                settling.result()
-            if receiving.done():
-                yield receiving.result()
-                receiving = asyncio.create_task(subscription.receive())
-        reading.result()
-        yield Outgoing((), subscription.take_results())
-    finally:
-        for task in (reading, settling, receiving):
-            task.cancel()
-        await asyncio.gather(reading, settling, receiving, return_exceptions=True)
-
-
-async def _read(
-    subscription: Subscription, first: pb.SubscribeRequest, requests: AsyncIterator[pb.SubscribeRequest]
-) -> None:
-    await subscription.submit(list(_settlements_of(first)))
+async def _settlements(
+    first: pb.SubscribeRequest, requests: AsyncIterator[pb.SubscribeRequest]
+) -> AsyncIterator[Sequence[SettlementRequest]]:
+    yield list(_settlements_of(first))
     async for request in requests:
-        await subscription.submit(list(_settlements_of(request)))
-    await subscription.settled()
+        yield list(_settlements_of(request))
 
 
 def _settlements_of(request: pb.SubscribeRequest) -> Iterator[SettlementRequest]:

@@ -18,7 +18,7 @@ from shim.cli.usage import CommandError, LazyGroup
 # Imported only when asked for, so that `mo --help` costs no gRPC.
 NOUNS = {
     "channel": "Channels: create, list, show, update, delete, rotate-password, webhook.",
-    "route": "The routes of a channel: list, set, explain.",
+    "route": "The routes of a channel: list, set, explain, history.",
     "feed": "What waits for a destination: pull, ack.",
     "destination": "The queues of AICC services: list, show, update.",
     "dead-letter": "Messages that were given up for a destination: list, show, redrive, discard.",

@@ -6,7 +6,7 @@ import click
 from aicc.mo.v1 import message_archive_pb2 as pb
 
 from shim.cli.connection import Connection, run
-from shim.cli.output import write_items
+from shim.cli.output import note, write_items
 from shim.cli.paging import collect
 from shim.cli.texts import time_text
 from shim.cli.usage import Noun, option
@@ -34,7 +34,10 @@ def list_entries(*, action: str, limit: int) -> None:
     gateway is the gateway itself.
     """
     request = pb.ListAuditEntriesRequest(action=action)
-    write_items(run(lambda service: _list_entries(service, request, limit)), _COLUMNS)
+    found = run(lambda service: _list_entries(service, request, limit))
+    write_items(found, _COLUMNS)
+    if action and not found:
+        note(f'no entry has the action "{action}"; is it spelled as mo audit list spells it?')
 
 
 async def _list_entries(service: Connection, request: pb.ListAuditEntriesRequest, limit: int) -> list[pb.AuditEntry]:

@@ -13,15 +13,17 @@ from shim.cli import webhook_url
 from shim.cli.connection import Connection, run
 from shim.cli.output import note, write_item, write_items
 from shim.cli.passwords import password_faults, password_options, read_password, with_generated
-from shim.cli.texts import enum_text, time_text
+from shim.cli.proto_times import to_duration
+from shim.cli.texts import enum_text, seconds_text, time_text
 from shim.cli.usage import CommandError, Noun, argument, option
-from shim.cli.values import as_grace
+from shim.cli.values import as_duration, as_grace
 
 _STATES = {
     "enable": pb.CHANNEL_STATE_ENABLED,
     "disable": pb.CHANNEL_STATE_DISABLED,
     "pause": pb.CHANNEL_STATE_PAUSED,
 }
+_AFFINITY_HELP = "How long a conversation stays where it was routed, after its last message: up to 30d."
 
 
 @click.group("channel", cls=Noun)
@@ -33,6 +35,12 @@ def _create_faults(params: Mapping[str, Any]) -> Iterable[str]:
     yield from password_faults(params)
     yield from _exclusive(params, "pause", "disable")
     yield from _exclusive(params, "destination", "no_destination")
+    yield from _affinity_faults(params)
+
+
+def _affinity_faults(params: Mapping[str, Any]) -> Iterable[str]:
+    if (params.get("affinity") or 0) % 1:
+        yield "--affinity is in whole seconds."
 
 
 @channel.verb(
@@ -48,6 +56,7 @@ def _create_faults(params: Mapping[str, Any]) -> Iterable[str]:
 @option("--no-destination", is_flag=True, help="Hold messages that no route matches.")
 @option("--provider", default="twilio", show_default=True, help="The service provider.")
 @option("--infer-message-type", is_flag=True, help="Let an account in that never sends MessageType.")
+@option("--affinity", type=as_duration, metavar="DURATION", help=_AFFINITY_HELP)
 @option("--pause", "--paused", is_flag=True, help="Take messages, and hold them.")
 @option("--disable", "--disabled", is_flag=True, help="Refuse callers for now.")
 def create(channel_config_id: str, user: str, *, password_stdin: bool, **options: Any) -> None:
@@ -59,6 +68,7 @@ def create(channel_config_id: str, user: str, *, password_stdin: bool, **options
         webhook_user=user,
         state=_chosen_state(options) or pb.CHANNEL_STATE_ENABLED,
         infer_message_type=options["infer_message_type"],
+        affinity=to_duration(options["affinity"] or None),
     )
     if not options["no_destination"]:
         wanted.destination = options["destination"] or "default"
@@ -104,11 +114,14 @@ def _update_faults(params: Mapping[str, Any]) -> Iterable[str]:
     yield from _exclusive(params, "enable", "disable", "pause")
     yield from _exclusive(params, "number", "no_number")
     yield from _exclusive(params, "destination", "no_destination")
-    if not any(params.get(name) not in {None, False} for name in _CHANGES) and params.get("infer_message_type") is None:
+    yield from _exclusive(params, "affinity", "no_affinity")
+    yield from _affinity_faults(params)
+    is_given = [params.get(name) not in {None, False} for name in _CHANGES]
+    if not any(is_given) and all(params.get(name) is None for name in ("infer_message_type", "affinity")):
         yield "Nothing to change: give at least one option, see --help."
 
 
-_CHANGES = ("enable", "disable", "pause", "number", "no_number", "destination", "no_destination", "user")
+_CHANGES = ("enable", "disable", "pause", "number", "no_number", "destination", "no_destination", "user", "no_affinity")
 
 
 @channel.verb("update", example="mo channel update C17 --pause", check=_update_faults)
@@ -122,6 +135,8 @@ _CHANGES = ("enable", "disable", "pause", "number", "no_number", "destination", 
 @option("--no-destination", is_flag=True, help="Hold messages that no route matches.")
 @option("--user", help="The user that the provider authenticates as.")
 @option("--infer-message-type/--no-infer-message-type", default=None, help="Let in callers without MessageType.")
+@option("--affinity", type=as_duration, metavar="DURATION", help=_AFFINITY_HELP)
+@option("--no-affinity", is_flag=True, help="Route each message by itself.")
 @option("--etag", default="", help="Change it only if it still has this etag.")
 def update(channel_config_id: str, etag: str, **options: Any) -> None:
     """Change the channel ID; reaches every connected shim within a second."""
@@ -151,6 +166,9 @@ def _update_request(changed: pb.Channel, options: Mapping[str, Any]) -> pb.Updat
     if options["infer_message_type"] is not None:
         changed.infer_message_type = options["infer_message_type"]
         mask.paths.append("infer_message_type")
+    if options["affinity"] is not None or options["no_affinity"]:
+        changed.affinity.FromSeconds(int(options["affinity"] or 0))
+        mask.paths.append("affinity")
     return pb.UpdateChannelRequest(channel=changed, update_mask=mask)
 
 
@@ -242,6 +260,7 @@ def _fields(item: pb.Channel) -> dict[str, str]:
         "user": item.webhook_user,
         "destination": _destination_text(item),
         "infer message type": "yes" if item.infer_message_type else "no",
+        "affinity": seconds_text(item.affinity.seconds) if item.HasField("affinity") else "none",
         "route revision": str(item.route_revision),
         "etag": item.etag,
         "created": time_text(item.create_time),

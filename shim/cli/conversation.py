@@ -1,12 +1,14 @@
 """`mo conversation`: hands a conversation to another destination for a time, and back to the routes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 from aicc.mo.v1 import message_ingest_pb2 as pb
+from aicc.mo.v1.message_feed_pb2 import Destination
 
-from shim.cli.connection import run
+from shim.cli.connection import Connection, run
+from shim.cli.destinations import load_destinations, note_if_unknown
 from shim.cli.output import note, write_item
 from shim.cli.proto_times import to_duration
 from shim.cli.texts import short_sender, time_text
@@ -43,11 +45,20 @@ def assign(channel_config_id: str, sender: str, destination: str, ttl: float | N
     request = pb.AssignConversationRequest(
         channel_config_id=channel_config_id, sender=sender, destination=destination, ttl=to_duration(ttl)
     )
-    response = run(lambda service: service.ingest.AssignConversation(request, timeout=service.timeout))
+    known, response = run(lambda service: _assign(service, request))
+    note_if_unknown(destination, known)
     write_item(
         response,
         {"destination": destination, "moved": str(response.moved), "until": time_text(response.expire_time)},
     )
+
+
+async def _assign(
+    service: Connection, request: pb.AssignConversationRequest
+) -> tuple[Sequence[Destination], pb.AssignConversationResponse]:
+    """Assign the conversation; returns the destinations that there were before, too."""
+    known = await load_destinations(service)
+    return known, await service.ingest.AssignConversation(request, timeout=service.timeout)
 
 
 @conversation.verb("release", example="mo conversation release C17 whatsapp:+447700900123")

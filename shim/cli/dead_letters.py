@@ -8,6 +8,7 @@ from aicc.mo.v1 import message_feed_pb2 as pb
 from aicc.mo.v1.message_pb2 import MessageKey
 
 from shim.cli.connection import Connection
+from shim.cli.destinations import load_destinations
 from shim.cli.paging import collect
 from shim.cli.progress import progress
 
@@ -123,5 +124,5 @@ async def _find_total(service: Connection, selected: Selected) -> int | None:
     """Return how many there are to settle; None when only settling them tells."""
     if selected.message_sids or selected.channel_config_id:
         return len(selected.keys) or None
-    known = (await service.feed.ListDestinations(pb.ListDestinationsRequest(), timeout=service.timeout)).destinations
+    known = await load_destinations(service)
     return sum(item.dead_letters for item in known if selected.destination in {"", item.name})

@@ -1,6 +1,6 @@
 """`mo destination`: the queues of AICC services, what waits in them, and how they deliver."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,9 +8,10 @@ import click
 from aicc.mo.v1 import message_feed_pb2 as pb
 
 from shim.cli.connection import Connection, run
-from shim.cli.destinations import destination_columns, destination_fields, settings_fields
+from shim.cli.destinations import load_destinations, names_text
 from shim.cli.output import json_object, note, write_item, write_items
 from shim.cli.proto_times import to_duration
+from shim.cli.shown_destination import destination_columns, destination_fields, settings_fields
 from shim.cli.usage import CommandError, Noun, argument, option
 from shim.cli.values import as_duration
 
@@ -33,12 +34,6 @@ def list_destinations() -> None:
     write_items(run(load_destinations), destination_columns(datetime.now(UTC)))
 
 
-async def load_destinations(service: Connection) -> Sequence[pb.Destination]:
-    """Return all destinations, in the order of their names."""
-    response = await service.feed.ListDestinations(pb.ListDestinationsRequest(), timeout=service.timeout)
-    return response.destinations
-
-
 @destination.verb("show", example="mo destination show bot")
 @argument("name", metavar="NAME")
 def show(name: str) -> None:
@@ -46,7 +41,7 @@ def show(name: str) -> None:
     known = run(load_destinations)
     found = next((item for item in known if item.name == name), None)
     if found is None:
-        names = ", ".join(item.name for item in known[:10]) or "none yet"
+        names = names_text([item.name for item in known])
         raise CommandError(f'there is no destination "{name}" so far; there are: {names}')
     write_item(found, destination_fields(found, datetime.now(UTC)))
 

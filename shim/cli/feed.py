@@ -8,6 +8,7 @@ from aicc.mo.v1 import message_feed_pb2 as pb
 from aicc.mo.v1 import message_pb2 as message_pb
 
 from shim.cli.connection import Connection, run
+from shim.cli.destinations import load_destinations, note_if_unknown
 from shim.cli.output import json_line, note, write_items, write_line, write_table
 from shim.cli.proto_times import to_duration
 from shim.cli.texts import enum_text
@@ -56,7 +57,7 @@ async def _pull(service: Connection, destination: str, *, most: int, wait: float
             await _acknowledge_printed(service, destination, [delivery.ack_id for delivery in deliveries])
         printed += len(deliveries)
     if not printed:
-        await _note_if_unknown(service, destination)
+        note_if_unknown(destination, await load_destinations(service))
 
 
 async def _next_deliveries(service: Connection, destination: str, most: int, wait: float) -> Sequence[pb.Delivery]:
@@ -79,14 +80,6 @@ async def _acknowledge_printed(service: Connection, destination: str, ack_ids: S
             f"{lost} of {len(ack_ids)} were not acknowledged: their leases had ended, "
             "and by then they were handed out again or dead-lettered"
         )
-
-
-async def _note_if_unknown(service: Connection, destination: str) -> None:
-    response = await service.feed.ListDestinations(pb.ListDestinationsRequest(), timeout=service.timeout)
-    known = [item.name for item in response.destinations]
-    if destination not in known:
-        names = ", ".join(known[:10]) or "none yet"
-        note(f'no channel or route names the destination "{destination}" so far; there are: {names}')
 
 
 @feed.verb("ack", example="mo feed ack default ACK_ID")

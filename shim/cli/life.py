@@ -67,9 +67,10 @@ def _route_text(message: pb.StoredMessage) -> str:
     names = [delivery.destination for delivery in message.deliveries]
     if names:
         text += f": to {', '.join(names)}"
+    if message.assignment_reason == ASSIGNMENT_REASON_AFFINITY:
+        return f"{text}; the conversation stays where it was routed"
     if message.assignment_reason:
-        is_affinity = message.assignment_reason == ASSIGNMENT_REASON_AFFINITY
-        text += "; the conversation stays where it was routed" if is_affinity else "; the conversation is assigned"
+        return f"{text}; the conversation was assigned there"
     return text
 
 

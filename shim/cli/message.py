@@ -149,6 +149,7 @@ def replay(ctx: click.Context, /, *, rate: int, dry_run: bool, yes: bool, detach
     started = replays.start(request)
     if detach:
         write_item(started, replay_fields(started))
+        note(f"the replay has started; {replays.how_to_follow(started.replay_id)}")
         return
     replays.watch(ctx, started.replay_id)
 

@@ -9,6 +9,7 @@ from aicc.mo.v1 import message_feed_pb2 as pb
 
 from shim.cli.confirmation import confirm
 from shim.cli.connection import Connection, run
+from shim.cli.destinations import load_destinations, note_if_unknown
 from shim.cli.output import note, write_item
 from shim.cli.paging import collect
 from shim.cli.progress import progress
@@ -21,17 +22,24 @@ POLL_SECONDS = 1.0
 
 
 def count(request: pb.StartReplayRequest) -> pb.Replay:
-    """Return what the replay would be, above all its `total`; starts nothing."""
+    """Return what the replay would be, above all its `total`; starts nothing. Remarks on an unknown destination."""
     dry = pb.StartReplayRequest()
     dry.CopyFrom(request)
     dry.is_dry_run = True
-    return run(lambda service: _start(service, dry))
+    counted, known = run(lambda service: _count(service, dry))
+    note_if_unknown(request.destination, known)
+    return counted
+
+
+async def _count(service: Connection, dry: pb.StartReplayRequest) -> tuple[pb.Replay, Sequence[pb.Destination]]:
+    return await _start(service, dry), await load_destinations(service)
 
 
 def confirm_plan(counted: pb.Replay, max_rate: int) -> None:
     """Say what is going to happen, and on a terminal ask whether it may. Raises `CommandError` when not."""
-    duration = seconds_text(counted.total / max_rate)
-    plan = f'replaying {counted.total} messages to "{counted.destination}" in about {duration}'
+    seconds = counted.total / max_rate
+    duration = f", about {seconds_text(seconds)}" if seconds >= 1 else ""
+    plan = f'replaying {counted.total} messages to "{counted.destination}" (up to {max_rate} a second{duration})'
     if sys.stdin.isatty():
         confirm(plan)
     else:
@@ -39,15 +47,12 @@ def confirm_plan(counted: pb.Replay, max_rate: int) -> None:
 
 
 def start(request: pb.StartReplayRequest) -> pb.Replay:
-    """Start a replay, and say how to follow it."""
-    replay_id = request.replay_id
+    """Start a replay. Its id is the request's, so that a lost answer leaves a way to find out."""
     try:
-        started = run(lambda service: _start(service, request))
+        return run(lambda service: _start(service, request))
     except CommandError as error:
-        hint = f"should it have started all the same, this tells: mo replay show {replay_id}"
+        hint = f"should it have started all the same, this tells: mo replay show {request.replay_id}"
         raise CommandError(*error.lines, hint) from error
-    note(f"replay {replay_id} has started; {_how_to_follow(replay_id)}")
-    return started
 
 
 def watch(ctx: click.Context, replay_id: str) -> None:
@@ -55,7 +60,7 @@ def watch(ctx: click.Context, replay_id: str) -> None:
     try:
         ended = run(lambda service: _watch(service, replay_id))
     except KeyboardInterrupt:
-        note(f"the replay goes on; {_how_to_follow(replay_id)}")
+        note(f"the replay goes on; {how_to_follow(replay_id)}")
         raise
     write_item(ended, replay_fields(ended))
     if ended.is_cancelled:
@@ -86,6 +91,7 @@ async def _start(service: Connection, request: pb.StartReplayRequest) -> pb.Repl
 
 async def _watch(service: Connection, replay_id: str) -> pb.Replay:
     replay = await load(service, replay_id)
+    note(f"watching replay {replay_id}; it doesn't need us: Ctrl-C ends the watching only")
     shown = 0
     with progress("replaying", replay.total) as advance:
         while True:
@@ -97,5 +103,6 @@ async def _watch(service: Connection, replay_id: str) -> pb.Replay:
             replay = await load(service, replay_id)
 
 
-def _how_to_follow(replay_id: str) -> str:
+def how_to_follow(replay_id: str) -> str:
+    """Say how to watch a replay, and how to end it."""
     return f"watch it with: mo replay watch {replay_id}; end it with: mo replay cancel {replay_id}"

@@ -2,7 +2,7 @@
 
 A TOML file has a `[[route]]` table for each route, in the order in which they
 are tried: `id`, `destinations`, and what a message must have, either beside
-them or in a sub-table `match`. JSON is the same under "route", or a list, or
+them or in a sub-table `match`; `time_windows` is a list of tables. JSON is the same under "route", or a list, or
 what `mo route list --json` prints.
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 
 from aicc.mo.v1.channel_directory_pb2 import Route, RouteMatch
 
+from shim.cli.route_windows import read_window, toml_window, window_faults
+
 # The matchers, in the order in which they are written.
 _KINDS: Mapping[str, type] = {
     "message_types": list,
@@ -22,8 +24,11 @@ _KINDS: Mapping[str, type] = {
     "button_payloads": list,
     "is_reply": bool,
     "has_referral": bool,
+    "time_windows": list,
+    "percentage": float,
 }
-_WANTED = {list: "a list of strings", str: "a string", bool: "true or false", dict: "a table"}
+_WANTED = {list: "a list of strings", str: "a string", bool: "true or false", float: "a number", dict: "a table"}
+_WINDOWS = "time_windows"
 
 
 class RouteFileError(Exception):
@@ -136,12 +141,20 @@ def _key_faults(table: Mapping[str, Any], kinds: Mapping[str, type], prefix: str
         kind = kinds.get(key)
         if kind is None:
             yield f"unknown key `{prefix}{key}`; there are {', '.join(kinds)}"
-        elif not isinstance(value, kind) or (isinstance(value, list) and not _is_text_list(value)):
-            yield f"`{prefix}{key}` must be {_WANTED[kind]}"
+        elif key == _WINDOWS and isinstance(value, list):
+            yield from (
+                f"`{prefix}{key}[{index}]` {fault}" for index, item in enumerate(value) for fault in window_faults(item)
+            )
+        elif not _is_of(kind, value):
+            yield f"`{prefix}{key}` must be {'a list of tables' if key == _WINDOWS else _WANTED[kind]}"
 
 
-def _is_text_list(value: list[Any]) -> bool:
-    return all(isinstance(item, str) for item in value)
+def _is_of(kind: type, value: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind)
 
 
 def _id(entry: Mapping[str, Any]) -> Any:
@@ -150,6 +163,8 @@ def _id(entry: Mapping[str, Any]) -> Any:
 
 def _route(entry: Mapping[str, Any]) -> Route:
     matchers = {key: value for key, value in entry.items() if key in _KINDS} | dict(entry.get("match", {}))
+    if _WINDOWS in matchers:
+        matchers[_WINDOWS] = [read_window(window) for window in matchers[_WINDOWS]]
     match = RouteMatch(**matchers) if matchers else None
     return Route(route_id=_id(entry), match=match, destinations=entry["destinations"])
 
@@ -159,14 +174,17 @@ def _toml_lines(route: Route) -> Iterator[str]:
     yield f"id = {_toml(route.route_id)}"
     yield f"destinations = {_toml(list(route.destinations))}"
     for key, kind in _KINDS.items():
-        if kind is list and getattr(route.match, key):
-            yield f"{key} = {_toml(list(getattr(route.match, key)))}"
-        elif kind is not list and route.match.HasField(key):  # type: ignore[arg-type]
+        if kind is list:
+            if values := list(getattr(route.match, key)):
+                yield f"{key} = {_toml([toml_window(each) for each in values] if key == _WINDOWS else values)}"
+        elif route.match.HasField(key):  # type: ignore[arg-type] # the stub lists literal names
             yield f"{key} = {_toml(getattr(route.match, key))}"
 
 
-def _toml(value: str | bool | list[str]) -> str:
+def _toml(value: Any) -> str:
     """Return a value as TOML. A JSON string is a TOML basic string but for DEL and for pairs of surrogates."""
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(entry)}' for key, entry in value.items())} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

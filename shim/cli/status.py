@@ -8,12 +8,12 @@ import grpc
 import grpc.aio
 from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest
 from aicc.mo.v1.message_archive_pb2 import GetSummaryRequest
-from aicc.mo.v1.message_feed_pb2 import ListDestinationsRequest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from shim.cli.connection import Connection, run
-from shim.cli.destinations import destination_columns
+from shim.cli.destinations import load_destinations
 from shim.cli.output import json_line, note, write_line, write_section, write_table
+from shim.cli.shown_destination import destination_columns
 from shim.cli.standing import Details, Standing
 from shim.cli.texts import enum_text
 from shim.cli.usage import command, settings
@@ -60,11 +60,11 @@ async def _ask_health(service: Connection) -> str:
 
 async def _ask_details(service: Connection) -> Details:
     destinations, summary, shims = await asyncio.gather(
-        service.feed.ListDestinations(ListDestinationsRequest(), timeout=service.timeout),
+        load_destinations(service),
         service.archive.GetSummary(GetSummaryRequest(), timeout=service.timeout),
         service.directory.ListShims(ListShimsRequest(), timeout=service.timeout),
     )
-    return Details(destinations.destinations, summary, shims.shims)
+    return Details(destinations, summary, shims.shims)
 
 
 def _write(standing: Standing) -> None:

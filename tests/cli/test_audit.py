@@ -28,4 +28,9 @@ def test_a_list_is_limited_and_filtered(mo: Mo) -> None:
     found = mo("audit", "list", "--limit", "2", "--action", "assign", "--json").objects
     assert [item["action"] for item in found] == ["assign", "assign"]
     assert "agents-2" in str(found[0]["details"])
-    assert mo("audit", "list", "--action", "nothing-like-it").stdout == ""
+
+
+def test_an_action_that_nobody_took_may_be_a_slip(mo: Mo) -> None:
+    shown = mo("audit", "list", "--action", "assgin")
+    assert shown.stdout == ""
+    assert '"assgin"' in shown.stderr

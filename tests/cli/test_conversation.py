@@ -33,7 +33,7 @@ def test_the_message_tells_why_it_went_there(mo: Mo) -> None:
     mo("conversation", "assign", "told", SENDER, "agents")
     mo.ingest("told", "SM1")
     assert "(revision 0), assigned" in mo("message", "show", "told", "SM1").stdout
-    assert "the conversation is assigned" in mo("message", "trace", "told", "SM1").stdout
+    assert "the conversation was assigned there" in mo("message", "trace", "told", "SM1").stdout
 
 
 def test_a_person_reads_where_it_stays_and_until_when(mo: Mo) -> None:
@@ -41,6 +41,12 @@ def test_a_person_reads_where_it_stays_and_until_when(mo: Mo) -> None:
     lines = [line.split() for line in mo("conversation", "assign", "read", SENDER, "agents").stdout.splitlines()]
     assert lines[:2] == [["destination", "agents"], ["moved", "0"]]
     assert lines[2][0] == "until"
+
+
+def test_a_destination_that_nobody_knows_may_be_a_slip(mo: Mo) -> None:
+    mo.create_channel("slip", "--destination", "bot")
+    assert '"agnets"' in mo("conversation", "assign", "slip", SENDER, "agnets").stderr
+    assert mo("conversation", "assign", "slip", SENDER, "bot").stderr == ""
 
 
 def test_no_channel_and_a_bad_time_are_refused(mo: Mo) -> None:

@@ -64,7 +64,8 @@ def test_only_the_settings_that_are_given_change(mo: Mo) -> None:
 
 def test_settings_of_a_new_name_are_kept_and_remarked_upon(mo: Mo) -> None:
     assert "is new" in mo("destination", "update", "new", "--max-attempts", "3").stderr
-    assert mo("destination", "show", "new", "--json").object["settings"]["max_attempts"] == 3
+    settings = mo("destination", "show", "new", "--json").object["settings"]
+    assert (settings["max_attempts"], settings["is_ordered"], settings["backoff_jitter"]) == (3, True, 0.2)
     assert mo("destination", "update", "new", "--max-attempts", "4").stderr == ""
 
 

@@ -26,7 +26,7 @@ def test_a_sender_is_erased_and_nobody_else(mo: Mo) -> None:
     assert (erased["messages"], erased["deliveries"], erased["is_complete"]) == ("2", "2", True)
     left = mo("message", "list", "--channel", "erased", "--json").objects
     assert [item["message"]["message_sid"] for item in left] == ["SM3"]
-    assert "no message" in mo("message", "show", "erased", "SM1", code=1).stderr
+    assert "no such message" in mo("message", "show", "erased", "SM1", code=1).stderr
 
 
 def test_a_sender_of_whom_there_is_nothing_is_remarked_upon_with_a_short_number(mo: Mo) -> None:

@@ -10,7 +10,13 @@ import sys
 
 import grpc
 import pytest
-from aicc.mo.v1.message_feed_pb2 import Replay, StartReplayRequest, StartReplayResponse
+from aicc.mo.v1.message_feed_pb2 import (
+    ListDestinationsRequest,
+    ListDestinationsResponse,
+    Replay,
+    StartReplayRequest,
+    StartReplayResponse,
+)
 
 from shim.cli import replays
 from tests.cli.commands import CommandLine, Mo
@@ -31,14 +37,13 @@ def fill(mo: Mo, name: str, count: int) -> None:
 
 def test_acknowledged_messages_come_again_in_order_and_marked(mo: Mo) -> None:
     fill(mo, "again", 3)
-    shown = mo("message", "replay", "desk", "--channel", "again", "--rate", "1000", "--json", "--operator", "ada")
-    replay = shown.object
+    command = ["message", "replay", "desk", "--channel", "again", "--rate", "1000", "--operator", "ada"]
+    replay = mo(*command, "--json").object
     assert (replay["total"], replay["queued"], replay["requested_by"]) == ("3", "3", "ada")
     assert replay["end_time"]
     lines = mo("feed", "pull", "desk", "--ack").objects
     assert [line["message"]["message_sid"] for line in lines] == ["SM0", "SM1", "SM2"]
     assert all(line["replayed"] for line in lines)
-    assert f"mo replay watch {replay['replay_id']}" in shown.stderr
 
 
 def test_a_dry_run_counts_and_starts_nothing(mo: Mo) -> None:
@@ -69,10 +74,18 @@ def test_nothing_to_replay_starts_nothing_and_is_said(mo: Mo) -> None:
     assert "nothing was started" in shown.stderr
 
 
+def test_a_destination_that_nobody_knows_may_be_a_slip(mo: Mo) -> None:
+    fill(mo, "known", 1)
+    shown = mo("message", "replay", "knwon", "--channel", "known", "--dry-run")
+    assert '"knwon"' in shown.stderr
+    assert "known" in shown.stderr.partition("there are:")[2]
+
+
 def test_a_detached_replay_is_watched_and_shown_later(mo: Mo) -> None:
     fill(mo, "detached", 2)
-    started = mo("message", "replay", "away", "--channel", "detached", "--detach", "--yes", "--json").object
-    replay_id = started["replay_id"]
+    started = mo("message", "replay", "away", "--channel", "detached", "--detach", "--yes", "--json")
+    replay_id = started.object["replay_id"]
+    assert f"mo replay watch {replay_id}" in started.stderr
     watched = mo("replay", "watch", replay_id, "--json").object
     assert (watched["queued"], watched["destination"]) == ("2", "away")
     shown = mo("replay", "show", replay_id).stdout
@@ -87,9 +100,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_replay_which_a_cancel_ends(mo: Mo)
     command = ["message", "replay", "slow", "--channel", "long", "--rate", "1", "--yes"]
     with mo.start(*command) as watching:
         assert watching.stderr is not None
-        while "has started" not in (line := watching.stderr.readline()):
+        while "watching replay" not in (line := watching.stderr.readline()):
             assert line
-        replay_id = line.split()[2]
+        replay_id = line.split()[3].rstrip(";")
         watching.send_signal(signal.SIGINT)
         stdout, stderr = watching.communicate(timeout=20)
     assert (watching.returncode, stdout) == (130, "")
@@ -142,7 +155,10 @@ def test_when_the_answer_gets_lost_the_way_to_find_out_is_told() -> None:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the store is away")
         return StartReplayResponse(replay=Replay(destination="desk", total=7))
 
-    with fake_service(MessageFeed_StartReplay=(StartReplayRequest, lose_answer)) as mo:
+    with fake_service(
+        MessageFeed_StartReplay=(StartReplayRequest, lose_answer),
+        MessageFeed_ListDestinations=(ListDestinationsRequest, lambda *_: ListDestinationsResponse()),
+    ) as mo:
         shown = mo("message", "replay", "desk", "--since", "1h", "--yes", code=1)
     counted, started = ids
     assert counted == started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from aicc.mo.v1.channel_directory_pb2 import Route, RouteMatch
+from aicc.mo.v1.channel_directory_pb2 import DayOfWeek, Route, RouteMatch, TimeWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +13,13 @@ from shim.cli.output import json_line
 from shim.cli.route_file import RouteFileError, read_routes, write_toml
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+WINDOWS = st.builds(
+    TimeWindow,
+    time_zone=TEXT,
+    days=st.lists(st.sampled_from(DayOfWeek.values()[1:]), unique=True),
+    start=st.sampled_from(["", "09:00"]),
+    end=st.sampled_from(["", "24:00"]),
+)
 MATCHES = st.builds(
     RouteMatch,
     message_types=st.lists(TEXT, max_size=2),
@@ -22,6 +29,8 @@ MATCHES = st.builds(
     button_payloads=st.lists(TEXT, max_size=2),
     is_reply=st.none() | st.booleans(),
     has_referral=st.none() | st.booleans(),
+    time_windows=st.lists(WINDOWS, max_size=2),
+    percentage=st.none() | st.integers(0, 10_000).map(lambda points: points / 100),
 )
 ROUTES = st.lists(st.builds(Route, route_id=TEXT, match=MATCHES, destinations=st.lists(TEXT, max_size=2)), max_size=3)
 
@@ -91,6 +100,50 @@ def test_every_fault_of_every_route_is_named_with_its_number_and_id() -> None:
         "route 2: `keywords` must be a list of strings",
         "route 2: unknown key `match.keyword`",
         "route 2: `keywords` stands beside `match` and in it: leave one out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "days"),
+    [
+        ('["mon", "wed"]', [1, 3]),
+        ('["Monday", "tue-thu"]', [1, 2, 3, 4]),
+        ('["mon-fri", "fri"]', [1, 2, 3, 4, 5]),
+        ('["sat - mon"]', [6, 7, 1]),
+        ('["DAY_OF_WEEK_SUNDAY"]', [7]),
+        ("[]", []),
+    ],
+)
+def test_days_are_written_by_name_or_as_a_range(written: str, days: list[int]) -> None:
+    text = f'[[route]]\nid = "r"\ndestinations = ["bot"]\ntime_windows = [{{ days = {written}, end = "12:00" }}]'
+    (route,) = read_routes(text, is_json=None)
+    assert list(route.match.time_windows) == [TimeWindow(days=days, end="12:00")]  # type: ignore[arg-type] # numbers
+
+
+def test_every_fault_of_a_window_is_named() -> None:
+    text = """
+        [[route]]
+        id = "r"
+        destinations = ["bot"]
+        percentage = "5 %"
+        match.time_windows = [{}, { zone = "UTC", days = ["mon", "mo", 1], start = 9 }, "always", { days = "mon" }]
+        [[route]]
+        id = "s"
+        destinations = ["bot"]
+        time_windows = { start = "09:00" }
+        percentage = true
+    """
+    assert [fault.partition("; ")[0] for fault in faults(text)] == [
+        "route 1 ('r'): `percentage` must be a number",
+        "route 1 ('r'): `match.time_windows[1]` has an unknown key `zone`",
+        "route 1 ('r'): `match.time_windows[1]` has 'mo' in `days`",
+        "route 1 ('r'): `match.time_windows[1]` has 1 in `days`",
+        "route 1 ('r'): `match.time_windows[1]` has a `start` that is no string",
+        "route 1 ('r'): `match.time_windows[2]` must be a table, like "
+        '{ time_zone = "UTC", days = ["mon-fri"], start = "09:00", end = "17:00" }',
+        "route 1 ('r'): `match.time_windows[3]` has `days` that are no list",
+        "route 2 ('s'): `time_windows` must be a list of tables",
+        "route 2 ('s'): `percentage` must be a number",
     ]
 
 

@@ -11,7 +11,9 @@ async def take(store: Store, destination: str = "default", *, limit: int = 100) 
     return list((await store.claim(destination, limit=limit, max_bytes=10**7, lease_seconds=60)).deliveries)
 
 
-async def settle(store: Store, kind: SettlementKind, *deliveries: ClaimedDelivery, destination: str = "default") -> None:
+async def settle(
+    store: Store, kind: SettlementKind, *deliveries: ClaimedDelivery, destination: str = "default"
+) -> None:
     """Settle deliveries, all of which must be good."""
     statuses = await store.settle(destination, [Settlement(delivery.token, kind) for delivery in deliveries])
     assert {status.value for status in statuses} <= {"ok"}

@@ -29,15 +29,11 @@ def warned_of(*rules: Route) -> list[str]:
         pytest.param(a_rule(message_types=("text", "VEDIO")), a_rule(message_types=("VIDEO",)), id="fewer types"),
         pytest.param(a_rule(keywords=("help",)), a_rule(keywords=("please HELP me", "help!")), id="longer phrases"),
         pytest.param(a_rule(body_pattern="^x"), a_rule(body_pattern="^x", is_reply=True), id="the same pattern"),
-        pytest.param(
-            a_rule(sender_prefixes=("+44",)), a_rule(sender_prefixes=("whatsapp:+447",)), id="a longer prefix"
-        ),
+        pytest.param(a_rule(sender_prefixes=("+44",)), a_rule(sender_prefixes=("whatsapp:+441",)), id="a prefix"),
         pytest.param(a_rule(button_payloads=("a", "b")), a_rule(button_payloads=("b",)), id="fewer payloads"),
         pytest.param(a_rule(is_reply=False), a_rule(is_reply=False, has_referral=True), id="one more condition"),
         pytest.param(a_rule(time_windows=(OFFICE,)), a_rule(time_windows=(MORNING,)), id="hours within the hours"),
-        pytest.param(
-            a_rule(time_windows=(TimeWindow(),)), a_rule(time_windows=(OFFICE,)), id="a window that never ends"
-        ),
+        pytest.param(a_rule(time_windows=(TimeWindow(),)), a_rule(time_windows=(OFFICE,)), id="hours that never end"),
         pytest.param(
             a_rule(time_windows=(TimeWindow("Asia/Tokyo"),)), a_rule(), id="a window that never ends, anywhere"
         ),

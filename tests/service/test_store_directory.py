@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
-from service.models import ChannelState, Credentials, DirectoryPosition, HoldReason, Route, Settlement, SettlementKind
+from service.models import (
+    ChannelState,
+    Credentials,
+    DirectoryPosition,
+    HoldReason,
+    Route,
+    RouteRevision,
+    Settlement,
+    SettlementKind,
+    TimeWindow,
+)
 from service.store.contract import Store
 from tests.service.builders import ManualClock, a_channel, a_message
 
@@ -20,6 +30,7 @@ async def test_a_channel_is_found_as_it_was_created(store: Store, clock: ManualC
         state=ChannelState.PAUSED,
         destination=None,
         infer_message_type=True,
+        affinity_seconds=1800,
     )
 
     stored = await store.create_channel(wanted)
@@ -82,12 +93,40 @@ async def test_routes_get_a_revision_of_their_own(store: Store) -> None:
     assert [route.route_id for route in channel.routes] == ["r2"]
 
 
+async def test_every_revision_of_the_routes_is_kept_with_its_time(store: Store, clock: ManualClock) -> None:
+    await store.create_channel(a_channel())
+    office = Route("r1", ("bot",), time_windows=(TimeWindow("Europe/Berlin", (1, 2), 540, 1020),), basis_points=1250)
+    await store.replace_routes("C1", [office], expected=None)
+    first_at = clock.now
+    clock.advance(60)
+    for number in (2, 3):
+        await store.replace_routes("C1", [Route(f"r{number}", ("bot",))], expected=None)
+
+    newest = await store.list_route_revisions("C1", before=None, limit=2)
+    oldest = await store.list_route_revisions("C1", before=2, limit=2)
+
+    assert [(each.revision, each.routes[0].route_id) for each in newest] == [(3, "r3"), (2, "r2")]
+    assert oldest == [RouteRevision(1, first_at, (office,))]
+    assert await store.list_route_revisions("C2", before=None, limit=2) == []
+
+
 @pytest.mark.parametrize("is_held", [True, False])
 async def test_a_channel_with_messages_under_way_is_not_deleted(store: Store, *, is_held: bool) -> None:
     await store.create_channel(a_channel())
     await store.record([a_message("SM1", hold_reason=HoldReason.CHANNEL_PAUSED if is_held else None)])
 
     with pytest.raises(StillInUse, match="1 that are held" if is_held else "1 messages that are not acknowledged"):
+        await store.delete_channel("C1", expected=None)
+
+
+async def test_a_channel_with_dead_letters_is_not_deleted(store: Store) -> None:
+    await store.create_channel(a_channel())
+    await store.update_destination("default", lambda settings: replace(settings, max_attempts=1))
+    await store.record([a_message("SM1")])
+    (delivery,) = (await store.claim("default", limit=1, max_bytes=1, lease_seconds=1)).deliveries
+    await store.settle("default", [Settlement(delivery.token, SettlementKind.NACK)])
+
+    with pytest.raises(StillInUse, match="1 dead letters"):
         await store.delete_channel("C1", expected=None)
 
 

@@ -11,11 +11,12 @@ from service.store.sqlite.destinations import settings_of
 from service.store.sqlite.lanes import Lane
 from service.store.sqlite.writer import Transaction, microseconds
 
-# The heads that are due, those that have been for longest first.
+# The heads that are due, those that have been for longest first. A lane that waits for a lease may have none.
 DUE_HEADS = """
 SELECT l.id, l.attempts, l.claims, l.is_leased AND NOT l.has_expired, l.waits_for, l.part,
        d.message, m.payload, m.route_id
-FROM lane l JOIN delivery d ON d.lane = l.id AND d.position = l.head JOIN message m ON m.sequence = d.message
+FROM lane l
+LEFT JOIN delivery d ON d.lane = l.id AND d.position = l.head LEFT JOIN message m ON m.sequence = d.message
 WHERE l.destination = ? AND l.due_at <= ? ORDER BY l.due_at LIMIT ?
 """
 
@@ -46,7 +47,7 @@ def claim(
     deadline_at = transaction.now + microseconds(seconds)
     claimed: list[ClaimedDelivery] = []
     for _ in range(MOST_LOOKS):
-        look = _look(transaction, destination, limit, max_bytes, deadline_at)
+        look = _look(transaction, destination, limit, max_bytes, deadline_at, is_first=not claimed)
         connection.executemany(LEASE, [(transaction.now, deadline_at, each.token.lane) for each in look.deliveries])
         claimed += look.deliveries
         limit -= len(look.deliveries)
@@ -56,7 +57,9 @@ def claim(
     return Claimed(claimed, connection.execute(NEXT_DUE, (destination,)).get)
 
 
-def _look(transaction: Transaction, destination: str, limit: int, max_bytes: int, deadline_at: int) -> Look:
+def _look(
+    transaction: Transaction, destination: str, limit: int, max_bytes: int, deadline_at: int, *, is_first: bool
+) -> Look:
     look = Look([], [], [])
     size = 0
     for lane, failed, claims, is_lapsed, waits_for, part, message, payload, route_id in transaction.connection.execute(
@@ -66,9 +69,10 @@ def _look(transaction: Transaction, destination: str, limit: int, max_bytes: int
             look.lapsed.append(lane)
         elif waits_for is not None:
             look.waiting.append(lane)
-        elif look.deliveries and size + len(payload) > max_bytes:
+        elif size + len(payload) > max_bytes and not is_first:
             break
         else:
+            is_first = False
             size += len(payload)
             token = AckToken(lane, claims + 1)
             is_replayed = part == lanes.REPLAYED

@@ -1,12 +1,13 @@
 """Hand-over: a conversation is assigned to a destination, and what waits moves there, in its order.
 
-While a delivery of it is out somewhere else, its new lane waits for that
-lease: `waits_for` and `awaited_by` name each other's lanes.
+While deliveries of it are out in the destinations that conversed with it, its
+new lane waits for those leases: their lanes are `awaited_by` it. What moves is
+put in order in one lane, also where the destination is set to unordered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from service.models import (
     AckStatus,
@@ -27,8 +28,11 @@ SELECT {lanes.COLUMNS} FROM lane
 WHERE channel_config_id = ? AND sender = ? AND destination <> ? AND part >= 0 AND due_at IS NOT NULL
 """
 
-WAIT_FOR = "UPDATE lane SET waits_for = ?2 WHERE id = ?1"
-BE_AWAITED = "UPDATE lane SET awaited_by = ?2 WHERE id = ?1"
+BE_AWAITED = "UPDATE lane SET awaited_by = ? WHERE id = ?"
+
+AWAIT_NONE = """
+UPDATE lane SET awaited_by = NULL WHERE channel_config_id = ? AND sender = ? AND awaited_by IS NOT NULL
+"""
 
 
 def assign(
@@ -74,10 +78,6 @@ def _move(transaction: Transaction, conversation: Conversation, destination: str
     sources = lanes.read(transaction.connection.execute(SOURCES, (*conversation, destination)))
     moving = [sequence for source in sources for sequence in _take(transaction, source)]
     arriving = [sequence for sequence in sorted(moving) if assignments.redirect(transaction, sequence, destination)]
-    if lanes.part_of(transaction, destination, 1) != lanes.OWN:
-        for sequence in arriving:
-            lanes.append(transaction, LaneKey(destination, *conversation, sequence), sequence)
-        return len(moving)
     target = lanes.find_or_make(transaction, LaneKey(destination, *conversation, lanes.OWN))
     lanes.replace_pending(transaction, target, sorted([*lanes.pending(transaction, target), *arriving]))
     _wait(transaction, target, sources)
@@ -101,34 +101,19 @@ def _is_first(transaction: Transaction, sequence: int, destination: str) -> bool
 
 
 def _wait(transaction: Transaction, target: Lane, sources: Sequence[Lane]) -> None:
-    """Let a lane wait for the lease that is out, or that the conversation's last lane waited for."""
-    awaited = max(_awaited(transaction, target, sources), key=lambda lane: lane.due_at or 0, default=None)
+    """Let a lane wait for the leases that are out in first destinations, and no other lane of the conversation."""
+    transaction.connection.execute(AWAIT_NONE, target.conversation)
     for source in sources:
-        if source.waits_for is not None:
-            transaction.connection.execute(WAIT_FOR, (source.id, None))
-            transaction.connection.execute(BE_AWAITED, (source.waits_for, None))
-    if awaited is not None:
-        transaction.connection.execute(WAIT_FOR, (target.id, awaited.id))
-        transaction.connection.execute(BE_AWAITED, (awaited.id, target.id))
-
-
-def _awaited(transaction: Transaction, target: Lane, sources: Sequence[Lane]) -> Iterator[Lane]:
-    for source in sources:
-        if source.part == lanes.OWN and source.is_out:
-            if _is_first(transaction, lanes.head_message(transaction, source), source.destination):
-                yield source
-        elif source.waits_for not in {None, target.id}:
-            lane = lanes.load(transaction, source.waits_for or 0)
-            if lane is not None:
-                yield lane
+        if source.is_out and _is_first(transaction, lanes.head_message(transaction, source), source.destination):
+            transaction.connection.execute(BE_AWAITED, (target.id, source.id))
+    for lane in (target, *(source for source in sources if source.waits_for is not None)):
+        lanes.wait_for_leases(transaction, lane.id)
 
 
 def look_again(transaction: Transaction, lane: Lane) -> None:
-    """Let a lane that waits for a lease go on when that is over; else it is due when the lease ends."""
-    source = lanes.load(transaction, lane.waits_for or 0)
-    if source is None or source.awaited_by != lane.id or not source.is_out:
-        transaction.connection.execute(WAIT_FOR, (lane.id, None))
-    elif source.due_at is not None and source.due_at > transaction.now:
-        transaction.connection.execute("UPDATE lane SET due_at = ? WHERE id = ?", (source.due_at, lane.id))
+    """Let a lane that waits for leases go on when they are over. One whose time is over ends, as a failed attempt."""
+    awaited = lanes.find_awaited(transaction, lane)
+    if awaited is not None and awaited.due_at is not None and awaited.due_at <= transaction.now:
+        attempts.fail(transaction, awaited, AttemptOutcome.EXPIRED)
     else:
-        attempts.fail(transaction, source, AttemptOutcome.EXPIRED)
+        lanes.wait_for_leases(transaction, lane.id)

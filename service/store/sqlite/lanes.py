@@ -43,8 +43,23 @@ ON CONFLICT (destination, channel_config_id, sender, part) DO NOTHING
 
 ADVANCE = """
 UPDATE lane SET head = head + 1, attempts = 0, is_leased = 0, has_expired = 0,
-                due_at = CASE WHEN tail > head THEN ? END
+                due_at = CASE WHEN tail > head OR waits_for IS NOT NULL THEN ? END
 WHERE id = ?
+"""
+
+# The lease that ends first of those that a lane waits for.
+FIND_AWAITED = f"""
+SELECT {COLUMNS} FROM lane WHERE channel_config_id = ? AND sender = ? AND awaited_by = ? ORDER BY due_at LIMIT 1
+"""
+
+# A lane that has something out itself, a copy, is due when that lease ends.
+WAIT = """
+UPDATE lane SET waits_for = ?, due_at = CASE WHEN is_leased AND NOT has_expired THEN due_at ELSE ? END WHERE id = ?
+"""
+GO_ON = """
+UPDATE lane SET waits_for = NULL, due_at = CASE
+  WHEN head > tail THEN NULL WHEN is_leased AND NOT has_expired THEN due_at ELSE ? END
+WHERE id = ? AND waits_for IS NOT NULL
 """
 
 # What is out keeps its lease: it only gets another position.
@@ -161,7 +176,7 @@ def drop(transaction: Transaction, lane: Lane) -> None:
 
 
 def advance(transaction: Transaction, lane: Lane) -> int:
-    """Take the head off, whatever became of it; return its message. Wakes the lane that waited for its lease."""
+    """Take the head off, whatever became of it; return its message. The lane that waited for its lease may go on."""
     connection = transaction.connection
     message = connection.execute(
         "DELETE FROM delivery WHERE lane = ? AND position = ? RETURNING message", (lane.id, lane.head)
@@ -173,21 +188,31 @@ def advance(transaction: Transaction, lane: Lane) -> int:
     if lane.tail > lane.head:
         transaction.ready.add(lane.destination)
     if lane.awaited_by is not None:
-        stop_awaiting(transaction, lane)
+        connection.execute("UPDATE lane SET awaited_by = NULL WHERE id = ?", (lane.id,))
+        wait_for_leases(transaction, lane.awaited_by)
     return int(message)
 
 
-def stop_awaiting(transaction: Transaction, lane: Lane) -> None:
-    """Let the lane go on that waits for this one's lease."""
-    connection = transaction.connection
-    connection.execute("UPDATE lane SET awaited_by = NULL WHERE id = ?", (lane.id,))
-    destination = connection.execute(
-        "UPDATE lane SET waits_for = NULL, due_at = CASE WHEN head <= tail THEN ? END WHERE id = ? AND waits_for = ? "
-        "RETURNING destination",
-        (transaction.now, lane.awaited_by, lane.id),
-    ).get
-    if destination is not None:
-        transaction.ready.add(destination)
+def wait_for_leases(transaction: Transaction, lane_id: int) -> None:
+    """Let a lane wait for what is out of its conversation elsewhere; it goes on, at once, when nothing is.
+
+    What was going to wait for its back-off, too, doesn't.
+    """
+    lane = load(transaction, lane_id)
+    if lane is None:
+        return
+    awaited = find_awaited(transaction, lane)
+    if awaited is None:
+        transaction.connection.execute(GO_ON, (transaction.now, lane.id))
+    else:
+        transaction.connection.execute(WAIT, (awaited.id, awaited.due_at, lane.id))
+    transaction.ready.add(lane.destination)
+
+
+def find_awaited(transaction: Transaction, lane: Lane) -> Lane | None:
+    """Return the lane with the lease that ends first of those that a lane waits for."""
+    row: Any = transaction.connection.execute(FIND_AWAITED, (*lane.conversation, lane.id)).fetchone()
+    return Lane(*row) if row else None
 
 
 def pending(transaction: Transaction, lane: Lane) -> list[int]:
@@ -231,7 +256,7 @@ def _restart(transaction: Transaction, lane: Lane, first_pending: int, tail: int
         transaction.connection.execute(MOVE_LEASED, (head, lane.id, lane.head))
         due_at, attempts = lane.due_at, lane.attempts
     else:
-        due_at, attempts = (transaction.now if head <= tail else None), 0
+        due_at, attempts = (transaction.now if head <= tail or lane.waits_for is not None else None), 0
         transaction.ready.add(lane.destination)
     transaction.connection.execute(REFILL, (head, tail, front, due_at, attempts, int(lane.is_out), 0, lane.id))
 

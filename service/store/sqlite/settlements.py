@@ -29,13 +29,13 @@ def _settle(transaction: Transaction, destination: str, settlement: Settlement) 
         return AckStatus.STALE if lanes.was_ever(transaction, token.lane) else AckStatus.UNKNOWN
     if lane.destination != destination or not 1 <= token.claim <= lane.claims:
         return AckStatus.UNKNOWN
-    if token.claim != lane.claims or not lane.is_leased or (lane.has_expired and kind is not SettlementKind.ACK):
+    is_late = lane.has_expired or (lane.due_at or 0) <= transaction.now
+    if token.claim != lane.claims or not lane.is_leased or (is_late and kind is not SettlementKind.ACK):
         return AckStatus.STALE
     if kind is SettlementKind.ACK:
         _acknowledge(transaction, lane)
     elif kind is SettlementKind.EXTEND:
-        due_at = transaction.now + microseconds(seconds or 0.0)
-        transaction.connection.execute("UPDATE lane SET due_at = ? WHERE id = ?", (due_at, lane.id))
+        _extend(transaction, lane, seconds or 0.0)
     elif kind is SettlementKind.RETURN:
         _return(transaction, lane)
     else:
@@ -47,6 +47,13 @@ def _acknowledge(transaction: Transaction, lane: Lane) -> None:
     message = lanes.advance(transaction, lane)
     delivered = lane.attempts + (not lane.has_expired)
     transaction.connection.execute(ACKNOWLEDGE, (message, lane.destination, delivered, transaction.now, lane.leased_at))
+
+
+def _extend(transaction: Transaction, lane: Lane, seconds: float) -> None:
+    due_at = transaction.now + microseconds(seconds)
+    transaction.connection.execute("UPDATE lane SET due_at = ? WHERE id = ?", (due_at, lane.id))
+    if lane.awaited_by is not None:
+        lanes.wait_for_leases(transaction, lane.awaited_by)
 
 
 def _return(transaction: Transaction, lane: Lane) -> None:

@@ -21,8 +21,8 @@ ALTER TABLE destination ADD COLUMN pruned_message INTEGER NOT NULL DEFAULT 0;
 
 -- part: 0 for a conversation's own lane, -1 for what is replayed to it, else the one message of an unordered destination.
 -- attempts counts those that failed. has_expired: the lease ran out, and was counted; its token may still acknowledge.
--- A lane may wait for the lease of another one of its conversation, which it was assigned away from:
--- then waits_for names that one, awaited_by this one, and due_at is the end of that lease.
+-- A lane may wait for leases of others of its conversation, which was assigned away from them: their awaited_by names
+-- it, its waits_for the one whose lease ends first, and due_at is that end, even while the lane is empty.
 ALTER TABLE lane RENAME TO old_lane;
 DROP INDEX lane_due;
 DROP INDEX lane_waiting;
@@ -44,7 +44,8 @@ CREATE TABLE lane (
   waits_for INTEGER,
   awaited_by INTEGER,
   CONSTRAINT a_conversation_has_one_lane UNIQUE (destination, channel_config_id, sender, part),
-  CONSTRAINT a_lane_is_due_while_it_is_not_empty CHECK ((head <= tail) = (due_at IS NOT NULL))
+  CONSTRAINT a_lane_is_due_while_it_is_not_empty_or_waits
+    CHECK ((head <= tail OR waits_for IS NOT NULL) = (due_at IS NOT NULL))
 ) STRICT;
 INSERT INTO lane (id, destination, channel_config_id, sender, part, head, tail, front, attempts, claims, is_leased,
                   leased_at, due_at)
