@@ -100,6 +100,7 @@ def test_a_message_matches_when(message: MessageFacts, matchers: dict[str, objec
         pytest.param(facts(None), {"keywords": ("help",)}, id="without a body there is no keyword"),
         pytest.param(facts(None), {"body_pattern": ".*"}, id="without a body there is no pattern, whatever it is"),
         pytest.param(facts("helpless"), {"keywords": ("help",)}, id="a part of a word is no keyword"),
+        pytest.param(facts("चाहिए"), {"keywords": ("च",)}, id="a letter without its mark is no word"),
         pytest.param(facts("to talk"), {"keywords": ("talk to",)}, id="a phrase has an order"),
         pytest.param(facts(None), {"button_payloads": ("",)}, id="no button is not an empty payload"),
         pytest.param(facts("help"), {"keywords": ("help",), "is_reply": True}, id="all that is set must match"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,27 +33,36 @@ WINDOWS = st.builds(
 )
 
 
-def _some(values: st.SearchStrategy[str], most: int = 2) -> st.SearchStrategy[tuple[str, ...]]:
-    return st.lists(values, max_size=most).map(tuple)
+def _some(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(values, min_size=1, max_size=2).map(tuple)
 
 
-RULES = st.builds(
-    Route,
-    st.just("r"),
-    st.just(("bot",)),
-    message_types=st.just(()) | _some(TYPES),
-    keywords=st.just(()) | _some(PHRASES | ANY_TEXT.filter(str.strip)),
-    body_pattern=st.none() | PATTERNS,
-    sender_prefixes=st.just(()) | _some(SENDERS),
-    button_payloads=st.just(()) | _some(PAYLOADS),
-    is_reply=st.none() | st.booleans(),
-    has_referral=st.none() | st.booleans(),
-    time_windows=st.just(()) | st.lists(WINDOWS, max_size=2).map(tuple),
-    basis_points=st.none() | st.sampled_from([0, 1, 3333, 5000, 9999, 10_000]),
-)
-ROUTES = st.lists(RULES, max_size=6).map(
-    lambda rules: tuple(replace(rule, route_id=f"r{number}") for number, rule in enumerate(rules))
-)
+MATCHERS: dict[str, st.SearchStrategy[Any]] = {
+    "message_types": _some(TYPES),
+    "keywords": _some(PHRASES | ANY_TEXT.filter(str.strip)),
+    "body_pattern": PATTERNS,
+    "sender_prefixes": _some(SENDERS),
+    "button_payloads": _some(PAYLOADS),
+    "is_reply": st.booleans(),
+    "has_referral": st.booleans(),
+    "time_windows": _some(WINDOWS),
+    "basis_points": st.sampled_from([0, 1, 3333, 5000, 9999, 10_000]),
+}
+
+
+def _routes(most_matchers: int) -> st.SearchStrategy[tuple[Route, ...]]:
+    """Routes that look at the same few things."""
+    kinds = st.sets(st.sampled_from(sorted(MATCHERS)), min_size=1, max_size=most_matchers)
+    return kinds.flatmap(_routes_of).map(
+        lambda rules: tuple(Route(f"r{number}", ("bot",), **rule) for number, rule in enumerate(rules))
+    )
+
+
+def _routes_of(kinds: set[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    rules = st.fixed_dictionaries({}, optional={name: MATCHERS[name] for name in sorted(kinds)})
+    return st.lists(rules, max_size=6)
+
+
 MESSAGES = st.builds(
     MessageFacts,
     st.sampled_from(["C1", "C2"]),
@@ -70,7 +79,7 @@ MESSAGES = st.builds(
 
 
 @settings(max_examples=300)
-@given(ROUTES, MESSAGES)
+@given(_routes(4), MESSAGES)
 def test_explain_and_decide_never_disagree(routes: tuple[Route, ...], message: MessageFacts) -> None:
     decision = decide(a_channel(), RouteIndex(routes), message, "")
     explanations = explain(routes, message)
@@ -81,7 +90,7 @@ def test_explain_and_decide_never_disagree(routes: tuple[Route, ...], message: M
 
 
 @settings(max_examples=300)
-@given(ROUTES, st.lists(MESSAGES, min_size=1, max_size=10))
+@given(_routes(2), st.lists(MESSAGES, min_size=1, max_size=10))
 def test_a_route_that_is_warned_of_never_wins(routes: tuple[Route, ...], messages: list[MessageFacts]) -> None:
     index = RouteIndex(routes)
     warned_of = {warning.route_id for warning in find_warnings(index)}
@@ -91,7 +100,7 @@ def test_a_route_that_is_warned_of_never_wins(routes: tuple[Route, ...], message
     assert not won & warned_of
 
 
-@given(ROUTES)
+@given(_routes(9))
 def test_routes_come_out_of_the_store_and_the_contract_as_they_went_in(routes: tuple[Route, ...]) -> None:
     assert not list(check_routes(routes))
     assert load_routes(dump_routes(routes)) == routes

@@ -200,6 +200,29 @@ async def test_a_replay_that_waits_keeps_its_message_and_its_end_counts(store: S
     assert await stored(store, "SM1", "SM2") == []
 
 
+@pytest.mark.parametrize("end", ["discarded", "redriven"])
+async def test_a_replay_that_was_given_up_keeps_its_message_until_it_is_settled(
+    store: Store, clock: ManualClock, end: str
+) -> None:
+    await store.record([a_message("SM1")])
+    await deliver_all(store)
+    await store.start_replay(Replay("r1", "default", ReplaySelection(channel_config_id="C1"), 1000, "ann"))
+    await store.advance_replays()
+    await give_up(store, clock)
+    clock.advance(100 * DAY)
+    await prune_all(store)
+    assert await stored(store, "SM1") == ["SM1"]
+
+    if end == "discarded":
+        await store.discard_dead_letters(DeadLetterSelection(), after=0, limit=10)
+    else:
+        await store.redrive(DeadLetterSelection(), after=0, limit=10)
+        await deliver_all(store)
+    clock.advance(30 * DAY)
+    await prune_all(store)
+    assert await stored(store, "SM1") == []
+
+
 async def test_many_that_were_settled_at_once_go_in_small_batches(store: Store, clock: ManualClock) -> None:
     sids = [f"SM{number}" for number in range(25)]
     await store.record([a_message(sid, sender=f"whatsapp:+{sid}", destinations=("default", "slow")) for sid in sids])

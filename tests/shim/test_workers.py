@@ -44,6 +44,7 @@ def reasons(workers: Workers) -> list[str]:
 
 async def wait_until(workers: Workers, *expected: str) -> None:
     async with asyncio.timeout(20):
+        await workers.refresh()  # one that never reported has no reasons yet
         while reasons(workers) != list(expected):
             await workers.refresh()
 
@@ -95,6 +96,8 @@ async def test_a_host_is_as_ready_as_its_best_worker(settings: Settings, service
         os.kill(events.facts("worker_started")["pid"], signal.SIGKILL)
         await events.wait_for("worker_died")
         assert reasons(workers) == ["workers_missing"]
+        await events.wait_for("worker_started", 3)
+        await wait_until(workers)
         await service.stop()
         await wait_until(workers, "directory_not_followed")
 

@@ -1,0 +1,311 @@
+"""What the feed promises, as rules that are too simple to be wrong.
+
+The model doesn't imitate lanes. It keeps what was said and done, looks at what
+the store tells of its messages, and checks what every claim brings: whether
+that may come now, and whether all came that must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from service.models import (
+    AckStatus,
+    AckToken,
+    ClaimedDelivery,
+    DeadLetter,
+    DeliveryState,
+    DestinationSettings,
+    SettlementKind,
+    StoredMessage,
+)
+
+SECOND = 1_000_000
+SETTINGS = DestinationSettings(
+    min_backoff_seconds=1.0, max_backoff_seconds=4.0, backoff_jitter=0.0, max_attempts=3, ack_deadline_seconds=60.0
+)
+
+Snapshot = Mapping[str, StoredMessage]
+"""What the store tells of each message, by MessageSid."""
+
+
+class Key(NamedTuple):
+    """A delivery: a message for a destination, live or replayed."""
+
+    destination: str
+    sid: str
+    is_replayed: bool = False
+
+
+class Lease(NamedTuple):
+    """A claim that is not settled. Past its deadline it may have been taken for expired, or not yet."""
+
+    token: AckToken
+    deadline_at: int
+    attempt: int
+
+
+@dataclass
+class Model:
+    """What is known of a store with one channel."""
+
+    settings: dict[str, DestinationSettings]
+    senders: dict[str, str] = field(default_factory=dict)
+    """Of every message that was stored and not erased."""
+    held: set[str] = field(default_factory=set)
+    settled: set[Key] = field(default_factory=set)
+    told: dict[Key, DeliveryState] = field(default_factory=dict)
+    """What the store must tell of what is settled, by a live delivery or a replayed one."""
+    dead: set[Key] = field(default_factory=set)
+    issued: dict[tuple[str, AckToken], Key] = field(default_factory=dict)
+    out: dict[Key, Lease] = field(default_factory=dict)
+    failed: dict[Key, int] = field(default_factory=dict)
+    """How many attempts have failed of what isn't out."""
+    last_failure: tuple[Key, int] | None = None
+    seen: set[Key] = field(default_factory=set)
+    """What was delivered at least once."""
+    beside: set[Key] = field(default_factory=set)
+    """What was stored without order."""
+    in_front: set[Key] = field(default_factory=set)
+    """What may come before older ones: released, redriven, or moved after it was out."""
+    shaken: set[Key] = field(default_factory=set)
+    """What may have lost its place at the head, and with it attempts, back-off and an expired lease."""
+    not_before: dict[Key, int] = field(default_factory=dict)
+    due_by: dict[Key, int] = field(default_factory=dict)
+    waits: dict[str, tuple[str, set[Key]]] = field(default_factory=dict)
+    """By sender: the destination that waits, and what was out elsewhere when the conversation was assigned to it."""
+
+    def is_out(self, key: Key, now: int) -> bool:
+        """Whether a consumer has it for certain."""
+        return key in self.out and self.out[key].deadline_at > now
+
+    def leaves(self, key: Key) -> bool:
+        """Whether it moves to another destination when its attempt ends."""
+        return key in self._awaited(key)[1]
+
+    def place(self, destination: str, sid: str, *, in_front: bool = False) -> None:
+        """Note that a live message was put into a destination."""
+        key = Key(destination, sid)
+        self.failed.pop(key, None)
+        if self.settings[destination].is_ordered:
+            self.beside.discard(key)
+        else:
+            self.beside.add(key)
+        if in_front:
+            self.in_front.add(key)
+            self.shake(self.senders[sid])
+
+    def shake(self, sender: str) -> None:
+        """Note that the heads of a conversation's lanes may have changed."""
+        for sid in self.messages_of(sender):
+            for key in self._keys(sid):
+                self.shaken.add(key)
+                self.not_before.pop(key, None)
+
+    def messages_of(self, sender: str) -> set[str]:
+        """Return the messages of a conversation."""
+        return {sid for sid, its_sender in self.senders.items() if its_sender == sender}
+
+    def forget(self, sender: str) -> None:
+        """Note that a sender was erased."""
+        for sid in self.messages_of(sender):
+            for key in self._keys(sid):
+                self._leave(key)
+                self.told.pop(key, None)
+                self.failed.pop(key, None)
+                for keys in (self.settled, self.dead, self.seen, self.in_front, self.shaken):
+                    keys.discard(key)
+            self.held.discard(sid)
+            del self.senders[sid]
+        self.waits.pop(sender, None)
+
+    def assign(self, sender: str, destination: str, before: Snapshot) -> None:
+        """Note that a conversation was assigned."""
+        out = [key for key in self.out if not key.is_replayed and self.senders[key.sid] == sender]
+        awaited = {
+            key
+            for key in out
+            if key.destination != destination and before[key.sid].decision.destinations[0] == key.destination
+        }
+        self.waits[sender] = destination, awaited
+        self.in_front |= {Key(destination, key.sid) for key in awaited}
+        self.shake(sender)
+
+    def note_moves(self, before: Snapshot, after: Snapshot) -> None:
+        """Note what has left a destination: should it come back, it comes in order."""
+        for sid in before.keys() & after.keys():
+            for destination in set(before[sid].decision.destinations) - set(after[sid].decision.destinations):
+                self._leave(Key(destination, sid))
+
+    def must_come(self, destination: str, before: Snapshot, now: int) -> set[str]:
+        """Return the senders of whom a claim without bound must bring a live message."""
+        return {sender for sender in self.senders.values() if self._must_come(destination, sender, before, now)}
+
+    def check_claimed(self, destination: str, claimed: Sequence[ClaimedDelivery], after: Snapshot, now: int) -> None:
+        """Each delivery may come."""
+        for delivery in claimed:
+            key = Key(destination, delivery.payload.decode(), delivery.is_replayed)
+            assert (destination, delivery.token) not in self.issued
+            assert delivery.sequence == after[key.sid].sequence
+            self._check_may_come(key, after, now)
+            self._check_attempt(key, delivery.attempt, now)
+            self.issued[destination, delivery.token] = key
+            self.out[key] = Lease(delivery.token, delivery.deadline_at, delivery.attempt)
+            self.seen.add(key)
+            self.shaken.discard(key)
+            self.not_before.pop(key, None)
+            self.due_by.pop(key, None)
+
+    def settle(self, key: Key, token: AckToken, kind: SettlementKind, status: AckStatus, now: int) -> bool:
+        """Check the answer to a settlement; return whether it took effect."""
+        lease = self.out.get(key)
+        if lease is not None and lease.token == token and kind is SettlementKind.ACK and not self.is_out(key, now):
+            # Late: good, unless something else has become of it meanwhile.
+            assert status is AckStatus.OK or key in self.shaken or self.leaves(key)
+        else:
+            is_good = lease is not None and lease.token == token and self.is_out(key, now)
+            assert status is (AckStatus.OK if is_good else AckStatus.STALE), f"{kind} of {key}"
+        return status is AckStatus.OK
+
+    def acknowledge(self, key: Key) -> None:
+        """Note that a delivery is done."""
+        self._end(key)
+        self.told[key._replace(is_replayed=False)] = DeliveryState.ACKNOWLEDGED
+        self.settled.add(key)
+
+    def discard(self, key: Key) -> None:
+        """Note that a dead letter was discarded."""
+        self.told.setdefault(key._replace(is_replayed=False), DeliveryState.DISCARDED)
+        self.settled.add(key)
+
+    def fail(self, key: Key, delay_seconds: float | None, now: int) -> None:
+        """Note a failed attempt that was told to the store."""
+        attempt = self.out[key].attempt
+        self.last_failure = key, attempt
+        if self.leaves(key):
+            self.shake(self.senders[key.sid])
+        seconds = SETTINGS.backoff_seconds(attempt, 0.0) if delay_seconds is None else delay_seconds
+        self.not_before[key] = self.due_by[key] = now + round(seconds * SECOND)
+        self.failed[key] = attempt
+        self._end(key)
+
+    def give_back(self, key: Key) -> None:
+        """Note an attempt that counts for nothing."""
+        self.failed[key] = self.out[key].attempt - 1
+        if self.leaves(key):
+            self.shake(self.senders[key.sid])
+        self._end(key)
+
+    def extend(self, key: Key, deadline_at: int) -> None:
+        """Note another end of a lease."""
+        self.out[key] = self.out[key]._replace(deadline_at=deadline_at)
+
+    def check_dead(self, letters: Sequence[DeadLetter], now: int) -> None:
+        """Nothing is given up before its last attempt; what has just failed that often is."""
+        keys = {Key(each.destination, each.payload.decode(), each.is_replayed) for each in letters}
+        failure, self.last_failure = self.last_failure, None
+        for key in keys - self.dead:
+            if failure is None or key != failure[0]:
+                assert not self.is_out(key, now)
+                assert self.out[key].attempt >= self.settings[key.destination].max_attempts
+                self._end(key)
+        if failure is not None:
+            key, attempt = failure
+            assert (key in keys) is (attempt >= self.settings[key.destination].max_attempts)
+        self.dead = keys
+
+    def check_snapshot(self, snapshot: Snapshot, now: int) -> None:
+        """Nothing is lost, and every delivery is as far as it was brought."""
+        assert snapshot.keys() == self.senders.keys()
+        for sid, stored in snapshot.items():
+            assert (stored.decision.hold_reason is not None) is (sid in self.held)
+            for status in stored.deliveries:
+                key = Key(status.destination, sid)
+                if key in self.told:
+                    assert status.state is self.told[key], key
+                elif {key, key._replace(is_replayed=True)} & self.dead:
+                    assert status.state is DeliveryState.DEAD_LETTERED, key
+                else:
+                    is_out = self.is_out(key, now)
+                    assert status.state is (DeliveryState.LEASED if is_out else DeliveryState.WAITING), key
+
+    def _keys(self, sid: str) -> list[Key]:
+        return [Key(name, sid, is_replayed) for name in self.settings for is_replayed in (False, True)]
+
+    def _awaited(self, key: Key) -> tuple[str, set[Key]]:
+        return self.waits.get(self.senders[key.sid], ("", set()))
+
+    def _end(self, key: Key) -> None:
+        self.out.pop(key, None)
+        self._awaited(key)[1].discard(key)
+
+    def _leave(self, key: Key) -> None:
+        self._end(key)
+        self.beside.discard(key)
+        self.due_by.pop(key, None)
+        self.not_before.pop(key, None)
+
+    def _check_may_come(self, key: Key, after: Snapshot, now: int) -> None:
+        assert key.sid not in self.held
+        assert not self.is_out(key, now), f"{key} is out already"
+        assert now >= self.not_before.get(key, 0), f"{key} comes before its back-off"
+        if key.is_replayed:
+            return
+        assert key.destination in after[key.sid].decision.destinations
+        assert key not in self.settled | self.dead, f"{key} comes again"
+        if key in self.beside:
+            return
+        target, awaited = self._awaited(key)
+        if target == key.destination:
+            assert not any(self.is_out(each, now) for each in awaited), f"{key} doesn't wait"
+        others = [other for other in self._lane(key.destination, self.senders[key.sid], after) if other != key]
+        assert not any(self.is_out(other, now) for other in others), f"{key} comes beside another"
+        if key not in self.seen and key not in self.in_front:
+            assert all(after[key.sid].sequence < after[other.sid].sequence for other in others), f"{key} overtakes"
+
+    def _check_attempt(self, key: Key, attempt: int, now: int) -> None:
+        """Attempts count up; they may begin anew where something was put before the message."""
+        lease = self.out.get(key)
+        if lease is not None:
+            back_off = round(SETTINGS.backoff_seconds(lease.attempt, 0.0) * SECOND)
+            assert now >= lease.deadline_at + back_off or key in self.shaken, f"{key} comes before its back-off"
+        failed = self.failed.get(key, 0) if lease is None else lease.attempt
+        assert attempt in {failed + 1, 1 if key in self.shaken else failed + 1}
+
+    def _must_come(self, destination: str, sender: str, before: Snapshot, now: int) -> bool:
+        waiting = [
+            Key(destination, sid)
+            for sid in self.messages_of(sender)
+            for status in before[sid].deliveries
+            if status.destination == destination and status.state in {DeliveryState.WAITING, DeliveryState.LEASED}
+        ]
+        if any(key in self.beside and self._is_ripe(key, now) for key in waiting):
+            return True
+        lane = [key for key in waiting if key not in self.beside]
+        target, awaited = self.waits.get(sender, ("", set()))
+        if target == destination and any(self.is_out(key, now) for key in awaited):
+            return False
+        return all(self._is_ripe(key, now) for key in lane) and any(self._stays(key) for key in lane)
+
+    def _is_ripe(self, key: Key, now: int) -> bool:
+        lease = self.out.get(key)
+        if lease is None:
+            return self.due_by.get(key, 0) <= now
+        return lease.deadline_at + round(SETTINGS.max_backoff_seconds * SECOND) <= now and self._stays(key)
+
+    def _stays(self, key: Key) -> bool:
+        """Whether it is in its lane after the end of the lease that is out, if any."""
+        lease = self.out.get(key)
+        is_last = lease is not None and lease.attempt >= self.settings[key.destination].max_attempts
+        return not is_last and not self.leaves(key)
+
+    def _lane(self, destination: str, sender: str, snapshot: Snapshot) -> Iterator[Key]:
+        """Yield the deliveries of a conversation that wait or are out in order."""
+        for sid in self.messages_of(sender):
+            for status in snapshot[sid].deliveries:
+                key = Key(destination, sid)
+                is_open = status.state in {DeliveryState.WAITING, DeliveryState.LEASED}
+                if status.destination == destination and is_open and key not in self.beside:
+                    yield key
