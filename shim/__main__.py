@@ -11,7 +11,6 @@ from shim import logs, sockets
 from shim.admin import Told, open_private_port
 from shim.errors import StartError
 from shim.flags import command
-from shim.hand_over import hand_over_only
 from shim.health import Health
 from shim.host import Host
 from shim.metrics import JournalMetrics, process_registry
@@ -66,6 +65,8 @@ def _run(settings: Settings) -> None:
     logs.configure(settings.log_level)
     try:
         if settings.hand_over_only:
+            from shim.hand_over import hand_over_only
+
             sys.exit(asyncio.run(hand_over_only(settings)))
         asyncio.run(supervise(settings))
     except StartError as error:

@@ -162,13 +162,13 @@ class Dispatcher:
             self._owners[delivery.token] = takers[0]
             takers[0].hand(delivery, now)
             takers.rotate(-1)
-        if deliveries and takers:
-            self._let_begin(takers[0])
+        if deliveries:
+            self._begin_after(takers[-1])
         return ()
 
-    def _let_begin(self, consumer: Consumer) -> None:
-        """Put the one who is next in turn in front."""
-        self.consumers.rotate(-self.consumers.index(consumer))
+    def _begin_after(self, consumer: Consumer) -> None:
+        """Let the one behind this one be the first in turn."""
+        self.consumers.rotate(-1 - self.consumers.index(consumer))
 
     async def _end(self, tokens: Sequence[AckToken], kind: SettlementKind) -> None:
         """End leases. Those of what can't be settled run out."""

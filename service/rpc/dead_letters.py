@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from aicc.mo.v1 import message_feed_pb2 as pb
@@ -16,6 +18,7 @@ from service.rpc.convert import envelope_of, to_attempt, to_timestamp
 from service.store.contract import FeedStore
 
 MOST_AT_ONCE = 1000
+MOST_BYTES_IN_A_PAGE = 2 * 1024 * 1024
 
 
 class DeadLetterCalls(MessageFeedServicer):
@@ -29,10 +32,12 @@ class DeadLetterCalls(MessageFeedServicer):
         found = await self.__store.list_dead_letters(
             _filter_of(request), before=paging.read_position(request.page_token), limit=limit
         )
-        is_last = bool(request.message_sid) or len(found) < limit
+        shown = [_to_dead_letter(entry, include_text=request.include_text) for entry in found]
+        count = len(shown) if request.message_sid else _count_fitting(shown)
+        is_last = bool(request.message_sid) or (count == len(found) and len(found) < limit)
         return pb.ListDeadLettersResponse(
-            dead_letters=[_to_dead_letter(entry, include_text=request.include_text) for entry in found],
-            next_page_token="" if is_last else paging.write_position(found[-1].number),
+            dead_letters=shown[:count],
+            next_page_token="" if is_last else paging.write_position(found[count - 1].number),
         )
 
     async def RedriveDeadLetters(
@@ -60,6 +65,12 @@ class DeadLetterCalls(MessageFeedServicer):
         return pb.DiscardDeadLettersResponse(
             discarded=page.settled, next_page_token=paging.write_position(page.next_after)
         )
+
+
+def _count_fitting(entries: Sequence[pb.DeadLetter]) -> int:
+    """Return how many make up a response that every client takes: one at least."""
+    sizes = accumulate(entry.ByteSize() for entry in entries)
+    return max(sum(size <= MOST_BYTES_IN_A_PAGE for size in sizes), min(len(entries), 1))
 
 
 def _filter_of(request: pb.ListDeadLettersRequest) -> DeadLetterSelection:

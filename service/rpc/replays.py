@@ -33,7 +33,7 @@ class ReplayCalls(MessageFeedServicer):
     async def StartReplay(self, request: pb.StartReplayRequest, context: Any) -> pb.StartReplayResponse:
         checks.refuse(_check(request))
         known = None if request.is_dry_run else await self.__store.find_replay(request.replay_id)
-        if known is not None:
+        if known is not None:  # which a repeat needs not count anew
             return pb.StartReplayResponse(replay=_to_replay(known))
         selection, actor = _selection_of(request.selection), actor_of(context)
         replay = Replay(

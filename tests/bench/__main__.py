@@ -1,4 +1,4 @@
-"""What a message costs: shim and service beside a bare Tornado handler, alternating in one run.
+"""What a message costs: shim and service beside a bare Tornado handler, alternating in one run; then how long it takes.
 
 CPU time is the operating system's accounting of each process; only the ratios
 mean anything, because machines differ and are noisy.
@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from tests.bench import delivery
 from tests.bench.load import Sent, Target, post_for, require_wrk
 from tests.bench.measuring import cpu_seconds, create_channel, quiet_processes, spread, versions
 from tests.processes import Process, running_service, running_shim
@@ -91,12 +92,14 @@ def main() -> None:
     require_wrk()
     with tempfile.TemporaryDirectory() as folder:
         figures = summarise(run_rounds(Path(folder), arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        figures |= delivery.summarise(delivery.run_rounds(Path(folder), arguments))
     if arguments.json:
         print(json.dumps({"figures": figures, "versions": versions(), "connections": arguments.connections}))
         return
     print(f"{arguments.connections} connections, {arguments.rounds} rounds of {arguments.seconds} s, median (min-max)")
     for name, value in figures.items():
-        print(f"  {name:36} {value}")
+        print(f"  {name:48} {value}")
     print("  " + ", ".join(f"{name} {number}" for name, number in versions().items()))
 
 

@@ -89,8 +89,8 @@ def test_explain_and_decide_never_disagree(routes: tuple[Route, ...], message: M
     assert len(explanations) == (len(routes) if not matched else int(matched[0][1:]) + 1)
 
 
-@settings(max_examples=300)
-@given(_routes(2), st.lists(MESSAGES, min_size=1, max_size=10))
+@settings(max_examples=600)
+@given(_routes(2), st.lists(MESSAGES, min_size=8, max_size=8))
 def test_a_route_that_is_warned_of_never_wins(routes: tuple[Route, ...], messages: list[MessageFacts]) -> None:
     index = RouteIndex(routes)
     warned_of = {warning.route_id for warning in find_warnings(index)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -91,6 +92,23 @@ async def test_what_was_received_before_and_comes_late_is_dropped_and_audited(st
     assert (entry.actor, entry.details) == ("gateway", {"channel": "C1", "messages": "2"})
     (activity,) = (await store.load_summary(most_channels=1)).channels
     assert (activity.messages, activity.recovered) == (3, 2)
+
+
+async def test_an_erasure_is_of_one_sender_in_one_channel(store: Store, clock: ManualClock) -> None:
+    await store.erase_sender(Conversation("C1", "1:+447700900123"), limit=10)
+
+    for other in (Conversation("C2", "1:+447700900123"), Conversation("C11", ":+447700900123")):
+        assert await record(store, other, "SM1", received_at=clock.now) != [0]
+
+
+async def test_an_erasure_holds_for_what_is_recorded_in_its_own_transaction(store: Store, clock: ManualClock) -> None:
+    """The first intake keeps the writer busy, so that the others become one transaction."""
+    busy = store.record([a_message(f"busy{number}") for number in range(2000)])
+    before, late = (store.record([a_message(sid, sender=ANN.sender, received_at=clock.now)]) for sid in ("SM1", "SM2"))
+
+    _, stored, counts, dropped = await asyncio.gather(busy, before, store.erase_sender(ANN, limit=10), late)
+
+    assert (stored[0].is_erased, counts.messages, dropped[0].is_erased) == (False, 1, True)
 
 
 async def test_a_sender_of_whom_nothing_is_stored_yet_can_be_erased(store: Store, clock: ManualClock) -> None:

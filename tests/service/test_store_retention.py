@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import apsw
 import pytest
 
 from service.models import (
@@ -18,6 +20,7 @@ from service.models import (
     SettlementKind,
 )
 from service.store.contract import Store
+from service.store.sqlite import SqliteStore
 from tests.service.builders import ManualClock, a_message
 from tests.service.deliveries import deliver_all, settle, take
 
@@ -291,3 +294,24 @@ async def test_an_assignment_that_is_over_is_forgotten_and_others_stay(store: St
 
     assert await store.find_assignment(short) is None
     assert await store.find_assignment(long) is not None
+
+
+async def test_no_row_is_left_of_a_conversation_whose_messages_are_gone(tmp_path: Path, clock: ManualClock) -> None:
+    store = SqliteStore.open(tmp_path / "mo.db", clock=clock)
+    await store.record([a_message("SM1"), a_message("SM2", sender="whatsapp:+2")])
+    await store.keep_clash(1, b"fingerprint", b"clash")
+    await settle(store, SettlementKind.NACK, *await take(store))
+    clock.advance(60)
+    await deliver_all(store)
+    clock.advance(30 * DAY)
+    await store.record([a_message("SM3", sender="whatsapp:+2")])
+    await prune_all(store)
+    await store.close()
+
+    connection = apsw.Connection(str(tmp_path / "mo.db"))
+    tables = ("message", "lane", "delivery", "settled", "attempt", "clash")
+    rows = {table: connection.execute(f"SELECT count(*) FROM {table}").get for table in tables}
+    connection.close()
+
+    # What is left is of the conversation that goes on.
+    assert rows == {"message": 1, "lane": 1, "delivery": 1, "settled": 0, "attempt": 0, "clash": 0}

@@ -180,6 +180,11 @@ class Model:
         self.told.setdefault(key._replace(is_replayed=False), DeliveryState.DISCARDED)
         self.settled.add(key)
 
+    def redrive(self, key: Key) -> None:
+        """Note that a dead letter was put back."""
+        self.place(*key[:2], in_front=True) if not key.is_replayed else self.shake(self.senders[key.sid])
+        self.failed.pop(key, None)
+
     def fail(self, key: Key, delay_seconds: float | None, now: int) -> None:
         """Note a failed attempt that was told to the store."""
         attempt = self.out[key].attempt

@@ -1,226 +1,133 @@
-"""The rules of leases and duplicates, against whatever sequence of operations hypothesis thinks of."""
+"""The rules of the feed (design 6), against whatever sequence of operations hypothesis thinks of."""
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-from collections import deque
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from service.models import AckStatus, AckToken, ClaimedDelivery, Settlement, SettlementKind
-from service.store.sqlite import SqliteStore
-from tests.service.builders import ManualClock, a_message
+from service.models import AckToken, DeadLetterSelection, HoldReason, MessageKey, SettlementKind
+from tests.service_properties.model import SETTINGS
+from tests.service_properties.side_by_side import CHANNEL, DESTINATIONS, SENDERS, SideBySide
 
-T = TypeVar("T")
-Lane = tuple[str, str]
-"""A destination and a sender."""
-
-DESTINATIONS = ("bot", "default")
-SENDERS = ("whatsapp:+1", "whatsapp:+2")
-LEASE_SECONDS = 60.0
-RECENT = st.integers(0, 4)
+destinations = st.sampled_from(DESTINATIONS)
+routes = st.lists(destinations, min_size=1, max_size=2, unique=True).map(tuple)
+senders = st.sampled_from(SENDERS)
+numbers = st.integers(0, 30)
+recent = st.integers(0, 3)
 """Which claim: 0 is the last one."""
-MICROSECONDS = 1_000_000
-
-
-@dataclass
-class Expected:
-    """What a lane must look like."""
-
-    waiting: deque[str] = field(default_factory=deque)
-    """Unsettled messages, oldest first; the head alone may be out."""
-    token: AckToken | None = None
-    """Of the claim that is out, or whose lease has run out unnoticed."""
-    due_at: int = 0
-    """From when on the head may be claimed."""
-    attempts: int = 0
-
-    def forget_head(self, now: int) -> None:
-        self.waiting.popleft()
-        self.token, self.due_at, self.attempts = None, now, 0
 
 
 class FeedMachine(RuleBasedStateMachine):
-    """A store beside a model of it that is too simple to be wrong."""
+    """What producers, consumers and operators do, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._runner = asyncio.Runner()
-        self._folder = tempfile.TemporaryDirectory()
-        self._clock = ManualClock()
-        self._lanes = {(name, sender): Expected() for name in DESTINATIONS for sender in SENDERS}
-        self._sequences: dict[str, int] = {}
-        self._acknowledged: set[tuple[str, str]] = set()
-        self._issued: dict[tuple[str, AckToken], Lane] = {}
-        self._open()
+        self._both = SideBySide()
 
     def teardown(self) -> None:
-        """Take everything that is left, so that nothing can be stuck; then close."""
-        self._take_all()
-        self._run(self._store.close())
-        self._runner.close()
-        self._folder.cleanup()
+        try:
+            self._both.deliver_all()
+        finally:
+            self._both.close()
 
-    @rule(
-        numbers=st.lists(st.integers(0, 30), min_size=1, max_size=6),
-        destinations=st.sampled_from([("default",), ("bot",), DESTINATIONS]),
-    )
-    def record(self, numbers: list[int], destinations: tuple[str, ...]) -> None:
-        """A MessageSid belongs to one sender; a known one changes nothing, whatever it says."""
-        intake = [
-            a_message(f"SM{number}", sender=_sender_of(number), destinations=destinations, payload=b"SM%d" % number)
-            for number in numbers
-        ]
-        for routed, recorded in zip(intake, self._run(self._store.record(intake)), strict=True):
-            sid, sender = routed.message.message_sid, routed.message.sender
-            assert recorded.is_duplicate is (sid in self._sequences)
-            assert recorded.sequence == self._sequences.setdefault(sid, recorded.sequence)
-            if not recorded.is_duplicate:
-                assert recorded.sequence == max(self._sequences.values())
-                for name in destinations:
-                    self._append(self._lanes[name, sender], sid)
+    @rule(which=st.lists(numbers, min_size=1, max_size=5), names=routes, affinity=st.sampled_from([0, 0, 100]))
+    def record(self, which: list[int], names: tuple[str, ...], affinity: int) -> None:
+        self._both.record(which, names, None, affinity)
 
-    @rule(destination=st.sampled_from(DESTINATIONS), limit=st.integers(1, 4))
-    def claim(self, destination: str, limit: int) -> None:
-        self._claim(destination, limit)
+    @rule(which=st.lists(numbers, min_size=1, max_size=3))
+    def hold(self, which: list[int]) -> None:
+        self._both.record(which, (), HoldReason.UNROUTED, 0)
 
-    @precondition(lambda self: self._issued)
-    @rule(recent=RECENT)
+    @precondition(lambda self: self._both.model.held)
+    @rule(names=routes, most=st.integers(1, 3))
+    def release(self, names: tuple[str, ...], most: int) -> None:
+        self._both.release(names, sorted(self._both.model.held)[:most])
+
+    @rule(destination=destinations, limit=st.sampled_from([1, 2, 100]), lease_seconds=st.sampled_from([10.0, None]))
+    def claim(self, destination: str, limit: int, lease_seconds: float | None) -> None:
+        self._both.claim(destination, limit, lease_seconds)
+
+    @precondition(lambda self: self._both.model.issued)
+    @rule(recent=recent)
     def acknowledge(self, recent: int) -> None:
-        self._acknowledge(self._pick(recent))
+        self._both.acknowledge(*self._pick(recent))
 
-    @precondition(lambda self: self._issued)
-    @rule(recent=RECENT, seconds=st.sampled_from([0.0, 1.0, 600.0]))
-    def give_back(self, recent: int, seconds: float) -> None:
-        token = self._pick(recent)
-        _, expected = self._find(token)
-        if self._settle(token, SettlementKind.NACK, seconds):
-            expected.token = None
-            expected.due_at = self._clock.now + round(seconds * MICROSECONDS)
+    @precondition(lambda self: self._both.model.issued)
+    @rule(
+        recent=recent,
+        kind=st.sampled_from([SettlementKind.NACK, SettlementKind.BREAK]),
+        seconds=st.sampled_from([None, 0.0, 30.0]),
+    )
+    def fail(self, recent: int, kind: SettlementKind, seconds: float | None) -> None:
+        self._both.fail(*self._pick(recent), kind, seconds)
 
-    @precondition(lambda self: self._issued)
-    @rule(recent=RECENT, seconds=st.sampled_from([1.0, 600.0]))
+    @precondition(lambda self: self._both.model.issued)
+    @rule(recent=recent)
+    def give_back(self, recent: int) -> None:
+        self._both.give_back(*self._pick(recent))
+
+    @precondition(lambda self: self._both.model.issued)
+    @rule(recent=recent, seconds=st.sampled_from([1.0, 300.0]))
     def extend(self, recent: int, seconds: float) -> None:
-        token = self._pick(recent)
-        _, expected = self._find(token)
-        if self._settle(token, SettlementKind.EXTEND, seconds):
-            expected.due_at = self._clock.now + round(seconds * MICROSECONDS)
+        self._both.extend(*self._pick(recent), seconds)
 
-    @precondition(lambda self: self._issued)
-    @rule(recent=RECENT)
-    def settle_in_the_wrong_destination(self, recent: int) -> None:
-        """An ack id of one destination is none of another; nor is one that was never given out."""
-        destination, token = self._pick(recent)
-        other = next(name for name in DESTINATIONS if name != destination)
-        assert self._ask(other, token, SettlementKind.ACK) is AckStatus.UNKNOWN
-        assert self._ask(destination, token._replace(claim=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
-        assert self._ask(destination, token._replace(lane=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
+    @precondition(lambda self: self._both.model.issued)
+    @rule(recent=recent)
+    def settle_what_is_none(self, recent: int) -> None:
+        self._both.settle_what_is_none(*self._pick(recent))
 
-    @rule(seconds=st.sampled_from([0.001, 59.0, LEASE_SECONDS, 700.0]))
+    @rule(sender=senders, destination=destinations, recent=st.none() | recent, seconds=st.sampled_from([50.0, 5000.0]))
+    def assign(self, sender: str, destination: str, recent: int | None, seconds: float) -> None:
+        has_ack = recent is not None and self._both.model.issued
+        self._both.assign(sender, destination, self._pick(recent or 0) if has_ack else None, seconds)
+
+    @rule(sender=senders)
+    def end_assignment(self, sender: str) -> None:
+        self._both.end_assignment(sender)
+
+    @precondition(lambda self: self._both.model.dead)
+    @rule(destination=st.none() | destinations, limit=st.sampled_from([1, 100]))
+    def redrive(self, destination: str | None, limit: int) -> None:
+        self._both.redrive(DeadLetterSelection(destination=destination), limit)
+
+    @precondition(lambda self: self._both.model.dead)
+    @rule()
+    def discard(self) -> None:
+        oldest = min(self._both.model.dead)
+        self._both.discard(DeadLetterSelection(keys=(MessageKey(CHANNEL, oldest.sid),)))
+
+    @rule(destination=destinations)
+    def replay(self, destination: str) -> None:
+        self._both.replay(destination)
+
+    @rule()
+    def advance_replays(self) -> None:
+        self._both.advance_replays()
+
+    @rule(destination=destinations, is_ordered=st.booleans(), max_attempts=st.sampled_from([2, 3]))
+    def configure(self, destination: str, is_ordered: bool, max_attempts: int) -> None:
+        self._both.configure(destination, replace(SETTINGS, is_ordered=is_ordered, max_attempts=max_attempts))
+
+    @rule(sender=senders)
+    def erase(self, sender: str) -> None:
+        self._both.erase(sender)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 10.0, 60.0, 700.0]))
     def let_time_pass(self, seconds: float) -> None:
-        self._clock.advance(seconds)
+        self._both.clock.advance(seconds)
+        self._both.compare()
 
     @rule()
     def reopen(self) -> None:
-        self._run(self._store.close())
-        self._open()
-
-    @invariant()
-    def the_backlog_is_what_is_not_acknowledged(self) -> None:
-        backlogs = {each.name: each.backlog for each in self._run(self._store.list_destinations())}
-        for name in DESTINATIONS:
-            assert backlogs.get(name, 0) == sum(len(self._lanes[name, sender].waiting) for sender in SENDERS)
-
-    def _claim(self, destination: str, limit: int) -> list[ClaimedDelivery]:
-        """Claim, and check that exactly what may come has come."""
-        now = self._clock.now
-        claimable = {sender for sender in SENDERS if self._is_claimable((destination, sender))}
-        claimed = self._run(
-            self._store.claim(destination, limit=limit, max_bytes=10**9, lease_seconds=LEASE_SECONDS)
-        ).deliveries
-        assert len(claimed) == min(limit, len(claimable))
-        for delivery in claimed:
-            sid = delivery.payload.decode()
-            lane = destination, _sender_of(int(sid[2:]))
-            expected = self._lanes[lane]
-            assert lane[1] in claimable  # nobody else has one of this conversation, nor comes it twice here
-            claimable.remove(lane[1])
-            assert (destination, sid) not in self._acknowledged
-            assert sid == expected.waiting[0]
-            assert delivery.sequence == self._sequences[sid]
-            assert (destination, delivery.token) not in self._issued
-            expected.attempts += 1
-            assert delivery.attempt == expected.attempts
-            expected.token, expected.due_at = delivery.token, now + round(LEASE_SECONDS * MICROSECONDS)
-            assert delivery.deadline_at == expected.due_at
-            self._issued[destination, delivery.token] = lane
-        return list(claimed)
-
-    def _acknowledge(self, token: tuple[str, AckToken]) -> None:
-        lane, expected = self._find(token)
-        if self._settle(token, SettlementKind.ACK):
-            self._acknowledged.add((lane[0], expected.waiting[0]))
-            expected.forget_head(self._clock.now)
-
-    def _settle(self, token: tuple[str, AckToken], kind: SettlementKind, seconds: float = 0.0) -> bool:
-        """Settle, and check that it took effect exactly if this claim is the one that is out."""
-        _, expected = self._find(token)
-        is_current = expected.token == token[1]
-        status = self._ask(*token, kind, seconds)
-        assert status is (AckStatus.OK if is_current else AckStatus.STALE)
-        return is_current
-
-    def _ask(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float = 0.0) -> AckStatus:
-        (status,) = self._run(self._store.settle(destination, [Settlement(token, kind, seconds)]))
-        return status
-
-    def _take_all(self) -> None:
-        """Every message that isn't acknowledged can be claimed in the end, in the order of its conversation."""
-        for name in DESTINATIONS:
-            while any(self._lanes[name, sender].waiting for sender in SENDERS):
-                self._clock.advance(700)
-                for delivery in self._claim(name, len(SENDERS)):
-                    self._acknowledge((name, delivery.token))
-        sequences = list(self._sequences.values())
-        assert len(sequences) == len(set(sequences))
-
-    def _is_claimable(self, lane: Lane) -> bool:
-        expected = self._lanes[lane]
-        return bool(expected.waiting) and expected.due_at <= self._clock.now
+        self._both.reopen()
 
     def _pick(self, recent: int) -> tuple[str, AckToken]:
-        issued = list(self._issued)
+        issued = list(self._both.model.issued)
         return issued[max(0, len(issued) - 1 - recent)]
 
-    def _find(self, token: tuple[str, AckToken]) -> tuple[Lane, Expected]:
-        lane = self._issued[token]
-        return lane, self._lanes[lane]
 
-    def _append(self, lane: Expected, sid: str) -> None:
-        if not lane.waiting:
-            lane.due_at = self._clock.now
-        lane.waiting.append(sid)
-
-    def _open(self) -> None:
-        async def open_store() -> SqliteStore:
-            return SqliteStore.open(Path(self._folder.name) / "mo.db", clock=self._clock)
-
-        self._store = self._run(open_store())
-
-    def _run(self, operation: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(operation)
-
-
-def _sender_of(number: int) -> str:
-    return SENDERS[number % len(SENDERS)]
-
-
-FeedMachine.TestCase.settings = settings(stateful_step_count=30)
+FeedMachine.TestCase.settings = settings(stateful_step_count=40)
 test_feed_rules = FeedMachine.TestCase

@@ -1,0 +1,299 @@
+"""The feed between its consumers and a store, without gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from service.feed import MessageFeed, SettlementRequest
+from service.feed.consumer import Consumer
+from service.feed.subscription import MOST_PENDING, Outgoing, Subscription
+from service.models import AckStatus, Claimed, ClaimedDelivery, Settlement, SettlementKind
+from service.store.contract import Store
+from tests.service.builders import ManualClock, a_message
+
+CREDIT = 10**6
+
+
+class WatchedStore:
+    """A store whose claims are counted, and which can be made to answer late."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.claims: Counter[str] = Counter()
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.has_claimed = asyncio.Event()
+        self.has_settled = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def claim(self, destination: str, **values: Any) -> Claimed:
+        self.claims[destination] += 1
+        claimed = await self._store.claim(destination, **values)
+        self.has_claimed.set()
+        await self.answers.wait()
+        return claimed
+
+    async def settle(self, destination: str, settlements: Sequence[Settlement]) -> Sequence[AckStatus]:
+        statuses = await self._store.settle(destination, settlements)
+        self.has_settled.set()
+        await self.answers.wait()
+        return statuses
+
+
+class Listener:
+    """Passes on what the feed is to hear of."""
+
+    def __init__(self, feed: MessageFeed) -> None:
+        self._feed = feed
+
+    def on_ready(self, destinations: Collection[str]) -> None:
+        self._feed.on_ready(destinations)
+
+    def on_arrivals(self, counts: Mapping[str, int]) -> None:
+        self._feed.on_arrivals(counts)
+
+    def on_dead_letters(self, counts: Mapping[str, int]) -> None:
+        pass
+
+    def on_directory_change(self) -> None:
+        pass
+
+
+@pytest.fixture
+def watched(store: Store) -> WatchedStore:
+    return WatchedStore(store)
+
+
+@pytest.fixture
+def feed(watched: WatchedStore, clock: ManualClock) -> MessageFeed:
+    feed = MessageFeed(watched, clock, is_shared=False)
+    watched.listen(Listener(feed))
+    return feed
+
+
+async def write(store: WatchedStore, *sids: str, destination: str = "default", payload: bytes = b"payload") -> None:
+    """Store messages, each of a conversation of its own."""
+    await store.record([a_message(sid, sender=sid, destinations=(destination,), payload=payload) for sid in sids])
+
+
+def subscribe(feed: MessageFeed, destination: str = "default", **values: Any) -> Any:
+    return feed.subscribe(destination, **{"messages": 100, "size": CREDIT, "lease_seconds": 60, **values})
+
+
+async def take(consumer: Consumer, count: int = 1) -> list[ClaimedDelivery]:
+    found: list[ClaimedDelivery] = []
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            await consumer.wait()
+            found += consumer.take(CREDIT)
+    return found
+
+
+async def rest(store: WatchedStore) -> list[ClaimedDelivery]:
+    """Return what is there for others now."""
+    claimed = await store._store.claim("default", limit=1000, max_bytes=CREDIT, lease_seconds=60)
+    return list(claimed.deliveries)
+
+
+async def settle_down(store: WatchedStore) -> None:
+    """Return when everything that could happen now has happened: the writer's queue was empty often enough."""
+    for _ in range(20):
+        await store.check_alive()
+
+
+async def test_idle_consumers_ask_for_nothing(feed: MessageFeed, watched: WatchedStore) -> None:
+    async with subscribe(feed, "a"), subscribe(feed, "a"), subscribe(feed, "b"):
+        await settle_down(watched)
+        before = watched.claims.copy()
+        await settle_down(watched)
+
+        assert watched.claims == before
+
+
+async def test_a_message_wakes_only_those_whose_destination_it_is(feed: MessageFeed, watched: WatchedStore) -> None:
+    async with subscribe(feed, "a") as consumer, subscribe(feed, "b"):
+        await settle_down(watched)
+        before = watched.claims.copy()
+        await write(watched, "SM1", destination="a")
+        await take(consumer)
+        await settle_down(watched)
+
+        assert watched.claims - before == Counter(a=1)
+
+
+async def test_who_has_no_room_asks_for_nothing(feed: MessageFeed, watched: WatchedStore) -> None:
+    async with subscribe(feed, messages=1) as consumer:
+        await write(watched, "SM1")
+        await take(consumer)
+        await settle_down(watched)
+        before = watched.claims.copy()
+        await write(watched, "SM2")
+        await settle_down(watched)
+
+        assert watched.claims == before
+
+
+async def test_bytes_of_what_is_settled_are_room_again(feed: MessageFeed, watched: WatchedStore) -> None:
+    await write(watched, *(f"SM{number}" for number in range(10)), payload=b"x" * 100)
+    async with subscribe(feed, size=250) as consumer:
+        first = await take(consumer, 3)
+        await settle_down(watched)
+        assert consumer.room == 0
+        assert len(await rest(watched)) == 7
+        await write(watched, "SM10", "SM11", payload=b"x" * 100)
+        await feed.settle("default", [SettlementRequest(str(first[0].token), SettlementKind.ACK)])
+
+        assert len(await take(consumer, 1)) == 1
+        await settle_down(watched)
+        assert len(await rest(watched)) == 1
+
+
+async def test_consumers_are_served_in_turn_whatever_leases_they_ask_for(
+    feed: MessageFeed, watched: WatchedStore
+) -> None:
+    async with subscribe(feed) as one, subscribe(feed) as two, subscribe(feed, lease_seconds=30) as three:
+        served: Counter[str] = Counter()
+        for number in range(30):
+            await write(watched, f"SM{number}")
+            await settle_down(watched)
+            served.update({name: len(each.take(CREDIT)) for name, each in (("1", one), ("2", two), ("3", three))})
+
+    assert served == {"1": 10, "2": 10, "3": 10}
+
+
+async def test_who_takes_nothing_for_half_a_lease_gets_nothing_until_it_takes(
+    feed: MessageFeed, watched: WatchedStore, clock: ManualClock
+) -> None:
+    await write(watched, "SM1")
+    async with subscribe(feed) as consumer:
+        await settle_down(watched)
+        clock.advance(30)
+        feed.on_ready(["default"])
+        await settle_down(watched)
+        (returned,) = await rest(watched)
+        await write(watched, "SM2")
+        await settle_down(watched)
+        assert consumer.room == 0
+        assert not consumer.take(CREDIT)
+        (again,) = await take(consumer)
+
+    assert (returned.attempt, again.attempt, again.sequence) == (1, 1, 2)
+
+
+async def test_what_was_handed_when_the_service_stops_is_not_sent_any_more(
+    feed: MessageFeed, watched: WatchedStore
+) -> None:
+    await write(watched, "SM1")
+    async with subscribe(feed) as consumer:
+        await settle_down(watched)
+        feed.close()
+        assert not consumer.take(CREDIT)
+    (returned,) = await rest(watched)
+
+    assert returned.attempt == 1
+
+
+async def test_a_pull_whose_caller_goes_away_gives_back_what_it_claimed(
+    feed: MessageFeed, watched: WatchedStore
+) -> None:
+    await write(watched, "SM1")
+    watched.answers.clear()
+    pulling = asyncio.create_task(feed.pull("default", limit=10, wait_seconds=0, lease_seconds=60))
+    await watched.has_claimed.wait()
+    pulling.cancel()
+    await asyncio.sleep(0)  # it notices
+    watched.answers.set()
+    await asyncio.gather(pulling, return_exceptions=True)
+    (returned,) = await rest(watched)
+
+    assert pulling.cancelled()
+    assert returned.attempt == 1
+
+
+async def test_a_waiting_pull_whose_caller_goes_away_gives_back_what_it_was_handed(
+    feed: MessageFeed, watched: WatchedStore
+) -> None:
+    pulling = asyncio.create_task(feed.pull("default", limit=10, wait_seconds=60, lease_seconds=60))
+    await settle_down(watched)
+    watched.answers.clear()
+    watched.has_claimed.clear()
+    await write(watched, "SM1")
+    await watched.has_claimed.wait()
+    pulling.cancel()
+    watched.answers.set()
+    await asyncio.gather(pulling, return_exceptions=True)
+    (returned,) = await rest(watched)
+
+    assert returned.attempt == 1
+
+
+async def test_what_was_acknowledged_when_a_stream_broke_is_settled(feed: MessageFeed, watched: WatchedStore) -> None:
+    await write(watched, "SM1", "SM2", "SM3")
+    acks: list[SettlementRequest] = []
+    has_read_all, has_taken = asyncio.Event(), asyncio.Event()
+
+    async def requests() -> AsyncIterator[Sequence[SettlementRequest]]:
+        await has_taken.wait()
+        yield acks[:1]
+        await watched.has_settled.wait()
+        yield acks[1:2]
+        has_read_all.set()
+        await asyncio.Event().wait()
+
+    async def consume() -> None:
+        async with subscribe(feed) as consumer:
+            async for outgoing in Subscription(feed, "default", consumer).run(requests()):
+                acks.extend(SettlementRequest(str(each.token), SettlementKind.ACK) for each in outgoing.deliveries)
+                watched.answers.clear()
+                has_taken.set()
+
+    consuming = asyncio.create_task(consume())
+    await has_read_all.wait()
+    consuming.cancel()
+    await asyncio.sleep(0)  # it notices
+    watched.answers.set()
+    await asyncio.gather(consuming, return_exceptions=True)
+    (status,) = await watched.list_destinations()
+
+    assert (len(acks), status.backlog) == (3, 1)
+
+
+async def test_a_stream_is_read_no_faster_than_its_answers_are(feed: MessageFeed, watched: WatchedStore) -> None:
+    each, read = 1000, 0
+
+    async def requests() -> AsyncIterator[Sequence[SettlementRequest]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield [SettlementRequest("nonsense", SettlementKind.ACK)] * each
+
+    async with subscribe(feed) as consumer:
+        answers = Subscription(feed, "default", consumer).run(requests())
+        answered = await anext(answers)
+        await settle_down(watched)
+        unread = read * each - len(answered.results)
+        await answers.aclose()
+
+    assert unread <= MOST_PENDING
+
+
+async def test_a_stream_that_ends_answers_everything_first(feed: MessageFeed) -> None:
+    async def requests() -> AsyncIterator[Sequence[SettlementRequest]]:
+        for number in range(5):
+            yield [SettlementRequest(f"nonsense {number}", SettlementKind.ACK)] * 2000
+
+    answered: list[Outgoing] = []
+    async with subscribe(feed) as consumer:
+        async for outgoing in Subscription(feed, "default", consumer).run(requests()):
+            answered.append(outgoing)  # noqa: PERF401 - as a caller does
+
+    assert [ack_id for outgoing in answered for ack_id, _ in outgoing.results] == [
+        f"nonsense {number}" for number in range(5) for _ in range(2000)
+    ]

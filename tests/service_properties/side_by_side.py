@@ -1,0 +1,321 @@
+"""A store and its model: each operation is done to both, and they are compared after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Collection, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from service.models import (
+    AckStatus,
+    AckToken,
+    Assignment,
+    AssignmentReason,
+    ClaimedDelivery,
+    Conversation,
+    DeadLetterSelection,
+    Decision,
+    DeliveryKey,
+    DeliveryState,
+    DestinationSettings,
+    HoldReason,
+    MessageFilter,
+    Release,
+    Replay,
+    ReplaySelection,
+    Settlement,
+    SettlementKind,
+)
+from service.store.contract import Store
+from service.store.sqlite import SqliteStore
+from tests.service.builders import ManualClock, a_message
+from tests.service_properties.model import SECOND, SETTINGS, Key, Model, Snapshot
+
+T = TypeVar("T")
+
+CHANNEL = "C1"
+DESTINATIONS = ("agents", "bot", "shop")
+SENDERS = ("whatsapp:+1", "whatsapp:+2")
+EVERYTHING = DeadLetterSelection()
+MUCH = 10**9
+MOST_ROUNDS = 100
+
+
+class SideBySide:
+    """One channel, a few senders and destinations, on a clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.model = Model(dict.fromkeys(DESTINATIONS, SETTINGS))
+        self.clock = ManualClock()
+        self._runner = asyncio.Runner()
+        self._folder = tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
+        self._store = self._open()
+        self._snapshot: Snapshot = {}
+        self._sequences: dict[str, int] = {}
+        self._assignments: dict[str, Assignment] = {}
+        self._replays: set[str] = set()
+        self._replayed = 0
+        self._was_anybody_erased = False
+        for name in DESTINATIONS:
+            self.configure(name, SETTINGS)
+
+    def close(self) -> None:
+        self._run(self._store.close())
+        self._runner.close()
+        self._folder.cleanup()
+
+    def record(self, numbers: Sequence[int], names: tuple[str, ...], hold: HoldReason | None, affinity: int) -> None:
+        """Record messages; a number belongs to one sender, and a known one changes nothing."""
+        routed = [_a_message(number, names, hold, affinity, self.clock.now + 1) for number in numbers]
+        expected: dict[str, Decision] = {}
+        for (message, decision), recorded in zip(routed, self._run(self._store.record(routed)), strict=True):
+            sid, sender = message.message_sid, message.sender
+            assert recorded.is_duplicate is (sid in self._sequences)
+            assert recorded.sequence == self._sequences.setdefault(sid, recorded.sequence)
+            if not recorded.is_duplicate:
+                assert recorded.sequence == max(self._sequences.values())
+                self.model.senders[sid] = sender
+                expected[sid] = self._accept(sid, sender, decision)
+        self.compare()
+        for sid, decision in expected.items():
+            assert self._snapshot[sid].decision == decision._replace(affinity_seconds=0)
+            assert self._snapshot[sid].sequence == self._sequences[sid]
+
+    def release(self, names: tuple[str, ...], sids: Collection[str]) -> None:
+        releases = [Release(self._sequences[sid], Decision(names)) for sid in sids]
+        assert self._run(self._store.release(releases)) == len(releases)
+        for sid in sids:
+            self.model.held.discard(sid)
+            for name in names:
+                self.model.place(name, sid, in_front=True)
+        self.compare()
+
+    def claim(self, destination: str, limit: int, lease_seconds: float | None = None) -> Sequence[ClaimedDelivery]:
+        must_come = self.model.must_come(destination, self._snapshot, self.clock.now)
+        claimed = self._run(
+            self._store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=lease_seconds)
+        ).deliveries
+        assert len(claimed) <= limit
+        before, after = self._snapshot, self._load_snapshot()
+        self.model.note_moves(before, after)
+        self.model.check_dead(self._letters(), self.clock.now)
+        self.model.check_claimed(destination, claimed, after, self.clock.now)
+        self.compare()
+        came = {self.model.senders[_sid(delivery)] for delivery in claimed if not delivery.is_replayed}
+        assert len(claimed) == limit or came >= must_come
+        return claimed
+
+    def acknowledge(self, destination: str, token: AckToken) -> None:
+        self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
+        self.compare()
+
+    def fail(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None) -> None:
+        key = self.model.issued[destination, token]
+        if self.model.settle(key, token, kind, self._ask(destination, token, kind, seconds), self.clock.now):
+            self.model.fail(key, seconds, self.clock.now)
+        self.compare()
+
+    def give_back(self, destination: str, token: AckToken) -> None:
+        key, kind = self.model.issued[destination, token], SettlementKind.RETURN
+        if self.model.settle(key, token, kind, self._ask(destination, token, kind), self.clock.now):
+            self.model.give_back(key)
+        self.compare()
+
+    def extend(self, destination: str, token: AckToken, seconds: float) -> None:
+        key, kind = self.model.issued[destination, token], SettlementKind.EXTEND
+        if self.model.settle(key, token, kind, self._ask(destination, token, kind, seconds), self.clock.now):
+            self.model.extend(key, self.clock.now + round(seconds * SECOND))
+        self.compare()
+
+    def settle_what_is_none(self, destination: str, token: AckToken) -> None:
+        """An ack id of one destination is none of another; nor is one that was never given out."""
+        if self.model.issued[destination, token] in self.model.out:  # else its lane may be gone
+            other = next(name for name in DESTINATIONS if name != destination)
+            assert self._ask(other, token, SettlementKind.ACK) is AckStatus.UNKNOWN
+            assert self._ask(destination, token._replace(claim=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
+        assert self._ask(destination, token._replace(lane=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
+
+    def assign(self, sender: str, destination: str, ack: tuple[str, AckToken] | None, seconds: float) -> None:
+        conversation, key = Conversation(CHANNEL, sender), DeliveryKey(*ack) if ack else None
+        outcome = self._run(self._store.assign(conversation, destination, ttl_seconds=seconds, ack=key))
+        if ack is not None:
+            self._note_ack_of(sender, *ack, outcome.ack_status)
+        until = self.clock.now + round(seconds * SECOND)
+        assert outcome.expires_at == until
+        self._assignments[sender] = Assignment(destination, self.clock.now, until, AssignmentReason.ASSIGNED)
+        self.model.assign(sender, destination, self._snapshot)
+        self.compare()
+        self._check_moved(sender, destination)
+
+    def end_assignment(self, sender: str) -> None:
+        self._run(self._store.assign(Conversation(CHANNEL, sender), None, ttl_seconds=0))
+        self._assignments.pop(sender, None)
+        self.compare()
+
+    def redrive(self, which: DeadLetterSelection, limit: int) -> None:
+        before = self.model.dead
+        settled = self._run(self._store.redrive(which, after=0, limit=limit)).settled
+        self.model.check_dead(self._letters(), self.clock.now)
+        redriven = before - self.model.dead
+        assert len(redriven) == settled
+        for key in redriven:
+            self.model.redrive(key)
+        self.compare()
+
+    def discard(self, which: DeadLetterSelection) -> None:
+        before = self.model.dead
+        settled = self._run(self._store.discard_dead_letters(which, after=0, limit=1000)).settled
+        self.model.check_dead(self._letters(), self.clock.now)
+        discarded = before - self.model.dead
+        assert len(discarded) == settled
+        for key in discarded:
+            self.model.discard(key)
+            self._replayed += key.is_replayed
+        self.compare()
+
+    def replay(self, destination: str) -> None:
+        """Replay everything, once to each destination: then no message is twice in a lane of replays."""
+        if destination not in self._replays:
+            self._replays.add(destination)
+            selection = ReplaySelection(channel_config_id=CHANNEL)
+            self._run(self._store.start_replay(Replay(destination, destination, selection, 1000, "anna")))
+
+    def advance_replays(self) -> int | None:
+        return self._run(self._store.advance_replays())
+
+    def configure(self, destination: str, settings: DestinationSettings) -> None:
+        self.model.settings[destination] = self._run(self._store.update_destination(destination, lambda _: settings))
+
+    def erase(self, sender: str) -> None:
+        erased = self._run(self._store.erase_sender(Conversation(CHANNEL, sender), limit=1000))
+        assert erased.messages == len(self.model.messages_of(sender))
+        for sid in self.model.messages_of(sender):
+            del self._sequences[sid]
+        self.model.forget(sender)
+        self._assignments.pop(sender, None)
+        self._was_anybody_erased = True
+        self.compare()
+
+    def reopen(self) -> None:
+        self._run(self._store.close())
+        self._store = self._open()
+        self.compare()
+
+    def deliver_all(self) -> None:
+        """Let time pass, and take and acknowledge until nothing is left: so nothing can be stuck."""
+        if self.model.held:
+            self.release(("bot",), set(self.model.held))
+        for _ in range(MOST_ROUNDS):
+            self.clock.advance(700)
+            is_replaying = self.advance_replays() is not None
+            if self.model.dead:
+                self.redrive(EVERYTHING, 1000)
+            taken = [(name, delivery.token) for name in DESTINATIONS for delivery in self.claim(name, 1000)]
+            for destination, token in taken:
+                self.acknowledge(destination, token)
+            if not taken and not is_replaying and not self.model.dead:
+                break
+        self._check_all_is_done()
+
+    def compare(self) -> None:
+        """Look at the store, and check that it is as the model has it."""
+        before, self._snapshot = self._snapshot, self._load_snapshot()
+        self.model.note_moves(before, self._snapshot)
+        self.model.check_dead(self._letters(), self.clock.now)
+        self.model.check_snapshot(self._snapshot, self.clock.now)
+        for sender in SENDERS:
+            found = self._run(self._store.find_assignment(Conversation(CHANNEL, sender)))
+            assert found == self._assignment_of(sender)
+
+    def _accept(self, sid: str, sender: str, decision: Decision) -> Decision:
+        """Note a new message; return what must become of its decision."""
+        if decision.hold_reason is not None:
+            self.model.held.add(sid)
+            return decision
+        assignment = self._assignment_of(sender)
+        is_affinity = assignment is not None and assignment.reason is AssignmentReason.AFFINITY
+        if assignment is not None and (decision.affinity_seconds or not is_affinity):
+            decision = decision.assigned(assignment)
+        for name in decision.destinations:
+            self.model.place(name, sid)
+        if decision.affinity_seconds and (assignment is None or is_affinity):
+            since = assignment.assigned_at if assignment is not None else self.clock.now
+            until = self.clock.now + decision.affinity_seconds * SECOND
+            self._assignments[sender] = Assignment(decision.destinations[0], since, until, AssignmentReason.AFFINITY)
+        return decision
+
+    def _note_ack(self, destination: str, token: AckToken, status: AckStatus) -> None:
+        key = self.model.issued[destination, token]
+        if self.model.settle(key, token, SettlementKind.ACK, status, self.clock.now):
+            self.model.acknowledge(key)
+            self._replayed += key.is_replayed
+
+    def _note_ack_of(self, sender: str, destination: str, token: AckToken, status: AckStatus | None) -> None:
+        """The ack of an assignment is good for its own conversation only."""
+        assert status is not None
+        if self.model.senders.get(self.model.issued[destination, token].sid, sender) == sender:
+            self._note_ack(destination, token, status)
+        else:
+            assert status is not AckStatus.OK
+
+    def _check_moved(self, sender: str, destination: str) -> None:
+        """What waits in its first destination has moved; what is out may."""
+        for sid in self.model.messages_of(sender):
+            for status in self._snapshot[sid].deliveries[:1]:
+                key = Key(status.destination, sid)
+                if status.state is DeliveryState.WAITING and key not in self.model.out:
+                    assert key.destination == destination
+
+    def _check_all_is_done(self) -> None:
+        for sid, stored in self._snapshot.items():
+            assert all(Key(status.destination, sid) in self.model.told for status in stored.deliveries), (
+                f"{sid} is stuck"
+            )
+        assert not any(status.backlog for status in self._run(self._store.list_destinations()))
+        replays = [self._run(self._store.find_replay(name)) for name in self._replays]
+        queued = sum(replay.queued for replay in replays if replay is not None)
+        assert self._was_anybody_erased or queued == self._replayed
+
+    def _assignment_of(self, sender: str) -> Assignment | None:
+        assignment = self._assignments.get(sender)
+        return assignment if assignment is not None and assignment.expires_at > self.clock.now else None
+
+    def _ask(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None = None) -> AckStatus:
+        (status,) = self._run(self._store.settle(destination, [Settlement(token, kind, seconds)]))
+        return status
+
+    def _letters(self) -> Sequence[Any]:
+        return self._run(self._store.list_dead_letters(EVERYTHING, before=None, limit=1000))
+
+    def _load_snapshot(self) -> Snapshot:
+        page = self._run(self._store.list_messages(MessageFilter(), before=None, limit=1000))
+        return {stored.payload.decode(): stored for stored in page.messages}
+
+    def _open(self) -> Store:
+        async def open_store() -> Store:
+            return SqliteStore.open(Path(self._folder.name) / "mo.db", clock=self.clock)
+
+        return self._run(open_store())
+
+    def _run(self, operation: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(operation)
+
+
+def _a_message(number: int, names: tuple[str, ...], hold: HoldReason | None, affinity: int, received_at: int) -> Any:
+    sid = f"SM{number}"
+    return a_message(
+        sid,
+        sender=SENDERS[number % len(SENDERS)],
+        destinations=names if hold is None else (),
+        hold_reason=hold,
+        payload=sid.encode(),
+        received_at=received_at,
+        affinity_seconds=affinity,
+    )
+
+
+def _sid(delivery: ClaimedDelivery) -> str:
+    return delivery.payload.decode()
