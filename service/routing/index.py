@@ -99,9 +99,15 @@ class RouteIndex:
             admitting |= self.phrases.admitting(self.phrases.by_value.keys() & phrases)
         return admitting
 
+    def admitting_minute(self, time_zone: str, minute_of_week: int) -> int:
+        """Return the routes that have a window in this time zone which is open then."""
+        zone = find_zone(time_zone)
+        calendar = self._calendars.get(zone) if zone else None
+        return calendar.admitting(minute_of_week) if calendar else 0
+
     def _admitting_time(self, at: int) -> int:
         admitting = self.windows.without
-        for zone, calendar in self._calendars:
+        for zone, calendar in self._calendars.items():
             admitting |= calendar.admitting(read_clock(zone, at).minute_of_week)
         return admitting
 
@@ -127,12 +133,12 @@ class _Calendar(NamedTuple):
         return self.open_from[bisect_right(self.changes, minute_of_week) - 1]
 
 
-def _calendars(routes: Sequence[Route]) -> Sequence[tuple[ZoneInfo, _Calendar]]:
+def _calendars(routes: Sequence[Route]) -> Mapping[ZoneInfo, _Calendar]:
     dated: dict[str, list[tuple[TimeWindow, int]]] = defaultdict(list)
     for number, route in enumerate(routes):
         for window in route.time_windows:
             dated[window.time_zone].append((window, number))
-    return [(zone, _calendar(windows)) for name, windows in dated.items() if (zone := find_zone(name))]
+    return {zone: _calendar(windows) for name, windows in dated.items() if (zone := find_zone(name))}
 
 
 def _calendar(windows: Iterable[tuple[TimeWindow, int]]) -> _Calendar:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from service.models import Route, TimeWindow
@@ -25,27 +24,29 @@ class RouteWarning(NamedTuple):
 
 def find_warnings(index: RouteIndex) -> Iterator[RouteWarning]:
     """Yield the routes that no message can take, each with the reason."""
+    hours = _Hours(index)
     unshared = 0
     for number, route in enumerate(index.routes):
         if route.basis_points == 0:
             yield RouteWarning(route.route_id, "can never match: its percentage is 0")
             continue
-        if shadow := _find_shadow(index, route, unshared):
+        if shadow := _find_shadow(index, hours, number, unshared):
             reason = f'can never match: the earlier route "{shadow.route_id}" takes everything that it asks for'
             yield RouteWarning(route.route_id, reason)
         if route.basis_points in {None, WHOLE}:
             unshared |= 1 << number
 
 
-def _find_shadow(index: RouteIndex, route: Route, earlier: int) -> Route | None:
+def _find_shadow(index: RouteIndex, hours: _Hours, number: int, earlier: int) -> Route | None:
     """Return the first of the earlier routes that every message matches which matches this one."""
-    for admitting in _admitting_each(index, route):
+    for admitting in _admitting_each(index, index.routes[number]):
         earlier &= admitting
+    earlier &= hours.perhaps_open_while(number)
     while earlier:
         first = earlier & -earlier
-        candidate = index.routes[first.bit_length() - 1]
-        if _is_open_while(candidate.time_windows, route.time_windows):
-            return candidate
+        candidate = first.bit_length() - 1
+        if hours.is_open_while(candidate, number):
+            return index.routes[candidate]
         earlier ^= first
     return None
 
@@ -78,19 +79,34 @@ def _admitting_all(kind: Alternatives, values: Iterable[Hashable]) -> int:
     return admitting
 
 
-def _is_open_while(earlier: Sequence[TimeWindow], later: Sequence[TimeWindow]) -> bool:
-    """Whether the earlier windows are open whenever the later ones are. Compares within one time zone."""
-    if not earlier:
-        return True
-    open_minutes = _open_minutes(tuple(earlier))
-    if _WHOLE_WEEK in open_minutes.values():
-        return True
-    later_minutes = _open_minutes(tuple(later))
-    return bool(later) and all(not minutes & ~open_minutes.get(zone, 0) for zone, minutes in later_minutes.items())
+class _Hours:
+    """When each route is open: compared within one time zone, unless it always is."""
+
+    def __init__(self, index: RouteIndex) -> None:
+        self._index = index
+        self._minutes = [_open_minutes(route.time_windows) for route in index.routes]
+        self._always = index.windows.without
+        for number, minutes in enumerate(self._minutes):
+            if _WHOLE_WEEK in minutes.values():
+                self._always |= 1 << number
+
+    def perhaps_open_while(self, number: int) -> int:
+        """Return the routes that may be open whenever this one is, by a look at its first and last minutes."""
+        open_then = -1 if self._minutes[number] else 0
+        for time_zone, minutes in self._minutes[number].items():
+            open_then &= self._index.admitting_minute(time_zone, (minutes & -minutes).bit_length() - 1)
+            open_then &= self._index.admitting_minute(time_zone, minutes.bit_length() - 1)
+        return self._always | open_then
+
+    def is_open_while(self, earlier: int, later: int) -> bool:
+        """Whether one route, which may be, is open whenever the other one is."""
+        if self._always & (1 << earlier):
+            return True
+        minutes = self._minutes[earlier]
+        return all(not wanted & ~minutes.get(zone, 0) for zone, wanted in self._minutes[later].items())
 
 
-@lru_cache(maxsize=1024)
-def _open_minutes(windows: tuple[TimeWindow, ...]) -> Mapping[str, int]:
+def _open_minutes(windows: Sequence[TimeWindow]) -> Mapping[str, int]:
     """Return the minutes of the week that are in a window of each time zone, as a set of bits."""
     minutes: dict[str, int] = defaultdict(int)
     for window in windows:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -57,6 +57,7 @@ def run_rounds(folder: Path, arguments: argparse.Namespace) -> Sequence[Round]:
                     rounds.append(Round(latencies, *used))
                 consuming.cancel()
                 await asyncio.gather(consuming, return_exceptions=True)
+                course.close()
                 return rounds[1:]
 
         return asyncio.run(measure_all())
@@ -115,6 +116,11 @@ class _Course:
                 self._has_come.set()
                 await call.write(feed_pb.SubscribeRequest(ack_ids=[each.ack_id for each in response.deliveries]))
 
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self._idle:
+            connection.close()
+
     async def _post(self, sid: str, number: int) -> None:
         connection = self._idle.pop() if self._idle else await _Connection.open(self._target)
         statuses = [await connection.post(sid, number, is_authorized=is_authorized) for is_authorized in (False, True)]
@@ -148,6 +154,9 @@ class _Connection:
         lengths = [line.partition(":")[2] for line in lines if line.startswith("content-length:")]
         await self._reader.readexactly(int(lengths[0]) if lengths else 0)
         return int(lines[0].split()[1])
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def _form(sid: str, number: int) -> Mapping[str, str]:

@@ -276,7 +276,8 @@ class SqliteStore:
         return await self._writer.run(lambda transaction: replays.start_replay(transaction, replay, actor))
 
     async def advance_replays(self) -> int | None:
-        return await self._writer.run(replays.advance_replays)
+        # Not synced: position and deliveries are lost together, and queued again.
+        return await self._writer.run(replays.advance_replays, is_durable=False)
 
     async def find_replay(self, replay_id: str) -> Replay | None:
         return await self._reader.run(lambda connection: replays.find_replay(connection, replay_id))

@@ -41,7 +41,6 @@ def erase_sender(transaction: Transaction, conversation: Conversation, limit: in
     All lanes go at once, which costs little, so that none is left with a delivery of a message that is gone.
     """
     connection = transaction.connection
-    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     _empty_log_after_commit(connection)
     connection.execute(REMEMBER, (_hash(transaction, conversation), transaction.now))
     transaction.remembered["is_anybody_erased"] = True

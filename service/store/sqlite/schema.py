@@ -15,7 +15,7 @@ from service.store.migrations import Migration, check_usable, load_migrations
 
 APPLICATION_ID = 0x41494D4F  # "AIMO": says that a file is ours
 
-# A commit is one fdatasync with FULL. The rest bounds memory and the WAL.
+# A commit is one fdatasync with FULL. The rest bounds memory and the WAL, and leaves nothing readable of what is erased.
 WRITER_SETTINGS = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -23,6 +23,7 @@ PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -65536;
 PRAGMA temp_store = MEMORY;
+PRAGMA secure_delete = ON;
 """
 
 
@@ -52,7 +53,7 @@ def open_writer(path: Path) -> apsw.Connection:
     except BaseException:
         connection.close()
         raise
-    connection.execute(WRITER_SETTINGS)
+    connection.execute(WRITER_SETTINGS).fetchall()  # else only the first one: a cursor stops at each row
     return connection
 
 

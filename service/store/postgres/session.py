@@ -1,0 +1,174 @@
+"""Transactions: begun with their time-outs, repeated where that is safe, and announced after their commit.
+
+Whatever becomes of an operation is known within 1.5 s, or it is `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from service.errors import GatewayError, StoreUnavailable
+from service.store.contract import Clock
+from service.store.postgres.pool import LOST, Pool
+
+if TYPE_CHECKING:
+    from service.store.postgres.pool import Connection
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 1.5
+"""The innermost deadline of design 6.8."""
+
+MOST_ATTEMPTS = 8
+LONGEST_PAUSE_SECONDS = 0.05
+
+# Set in each transaction, since a pooler in transaction mode hands out other connections. They end before the deadline,
+# so that nothing of what was given up goes on for long.
+_TIME_OUTS = """;
+SET LOCAL statement_timeout = '1400ms'; SET LOCAL lock_timeout = '1000ms';
+SET LOCAL idle_in_transaction_session_timeout = '2000ms'
+"""
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + _TIME_OUTS
+BEGIN_NOT_SYNCED = f"{BEGIN}; SET LOCAL synchronous_commit = off"
+# Every look inside sees the same moment.
+BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _TIME_OUTS
+
+# A time-out would end the wait for a synchronous standby, and PostgreSQL would call that a success.
+COMMIT = "SET LOCAL statement_timeout = 0; COMMIT"
+
+NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+class Outrun(Exception):
+    """Another transaction has overtaken this one: it is rolled back, and its operation runs again."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What an operation works in: the connection, the time, and what the listener is to hear of.
+
+    `now` is the database's time, at the beginning of the transaction. An operation may run more than
+    once (`attempt` counts from 1), each time in a transaction of its own, so it changes nothing but the database.
+    """
+
+    connection: Connection
+    now: int
+    attempt: int = 1
+    ready: set[str] = field(default_factory=set)
+    arrivals: Counter[str] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    directory_changed: bool = False
+    remembered: dict[str, Any] = field(default_factory=dict)
+    """What was looked up and holds until the end of the transaction."""
+
+
+class Sessions:
+    """Runs operations in transactions of their own, as many at once as the pool has connections.
+
+    `clock` tells the time instead of the database.
+    """
+
+    def __init__(self, pool: Pool, announce: Callable[[Transaction], None], clock: Clock | None = None) -> None:
+        self._pool = pool
+        self._announce = announce
+        self._clock = clock
+
+    async def run(self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True) -> T:
+        """Run an operation and return its result once it is committed (and, if durable, on disk).
+
+        A `GatewayError` of it rolls everything back. Raises `StoreUnavailable` after 1.5 s, or when
+        the connection is lost: then the operation may still come to be.
+        """
+        begin = BEGIN if is_durable else BEGIN_NOT_SYNCED
+        return await self._in_time(lambda attempt: self._write(begin, operation, attempt))
+
+    async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Return what `look` finds, all of it as of one moment. It can't write."""
+        return await self._in_time(lambda attempt: self._look(look, attempt))
+
+    async def _in_time(self, attempt: Callable[[int], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await self._repeat(attempt)
+        except TimeoutError:
+            raise StoreUnavailable(f"the store took longer than {DEADLINE_SECONDS} s; retry") from None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreUnavailable(_in_our_words(error)) from error
+
+    async def _repeat(self, attempt: Callable[[int], Awaitable[T]]) -> T:
+        """Try until nothing gets in the way that another try may not meet. What may be committed isn't tried again."""
+        for number in range(1, MOST_ATTEMPTS):
+            try:
+                return await attempt(number)
+            except (Outrun, *RETRIED, *LOST):
+                await asyncio.sleep(random.random() * LONGEST_PAUSE_SECONDS)  # noqa: S311 - spreads load, hides nothing
+        try:
+            return await attempt(MOST_ATTEMPTS)
+        except Outrun:
+            raise StoreUnavailable("the store is overtaken again and again; retry") from None
+
+    async def _write(self, begin: str, operation: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+        async with self._pool.connection() as connection:
+            transaction, result = await self._work(connection, begin, operation, attempt)
+            await _commit(connection)
+        self._announce(transaction)
+        return result
+
+    async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+        async with self._pool.connection() as connection:
+            _, result = await self._work(connection, BEGIN_READING, look, attempt)
+            await connection.execute("COMMIT")
+        return result
+
+    async def _work(
+        self, connection: Connection, begin: str, operation: Callable[[Transaction], Awaitable[T]], attempt: int
+    ) -> tuple[Transaction, T]:
+        await connection.execute(begin)
+        try:
+            now = await connection.fetchval(NOW) if self._clock is None else self._clock()
+            transaction = Transaction(connection, now, attempt)
+            return transaction, await operation(transaction)
+        except (GatewayError, Outrun, asyncpg.PostgresError):
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+
+
+async def _commit(connection: Connection) -> None:
+    """Commit, or raise `StoreUnavailable` since nobody knows.
+
+    Never cancelled: that would end the wait for a synchronous standby as if it had answered. Who gives up closes the
+    connection instead, and PostgreSQL goes on waiting.
+    """
+    committing = asyncio.ensure_future(connection.execute(COMMIT))
+    try:
+        await asyncio.shield(committing)
+    except asyncio.CancelledError:
+        connection.terminate()
+        await asyncio.gather(committing, return_exceptions=True)
+        raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        connection.terminate()
+        raise StoreUnavailable("the store was lost while it committed; retry") from error
+
+
+def _in_our_words(error: Exception) -> str:
+    if isinstance(error, LOST):
+        return "the store can't be reached; retry"
+    if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
+        return "the store took too long; retry"
+    return "the store can't commit; retry"
+
+
+def microseconds(seconds: float) -> int:
+    """Return a time span as the store counts it."""
+    return round(seconds * 1_000_000)
