@@ -15,7 +15,7 @@ from service.store.migrations import Migration, check_usable, load_migrations
 
 APPLICATION_ID = 0x41494D4F  # "AIMO": says that a file is ours
 
-# A commit is one fdatasync with FULL. The rest bounds memory and the WAL, and leaves nothing readable of what is erased.
+# A commit is one fdatasync with FULL. The rest bounds memory and the WAL, and overwrites what is deleted.
 WRITER_SETTINGS = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
