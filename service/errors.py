@@ -33,6 +33,10 @@ class NotFound(GatewayError):
     """What the caller named doesn't exist."""
 
 
+class PermissionDenied(GatewayError):
+    """The caller hasn't the role that the call asks for."""
+
+
 class AlreadyExists(GatewayError):
     """The id is in use, or was."""
 

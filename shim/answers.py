@@ -93,7 +93,7 @@ UNAVAILABLE = _try_again("unavailable", "The message could not be stored in time
 SERVICE_FAULT = _try_again("service_fault", "The message could not be stored.")
 INTERNAL_ERROR = _problem("internal_error", HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed. Its log says where.")
 
-_STORED = ("accepted", "duplicate", "held", "journalled")
+_STORED = ("accepted", "duplicate", "held", "erased", "journalled")
 
 
 def stored_answers(reply: str) -> Mapping[str, Answer]:

@@ -14,6 +14,7 @@ from types import TracebackType
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ACCEPTED,
     INGEST_OUTCOME_DUPLICATE,
+    INGEST_OUTCOME_ERASED,
     INGEST_OUTCOME_HELD,
     INGEST_OUTCOME_REJECTED,
     IngestResult,
@@ -41,6 +42,7 @@ _OUTCOMES = {
     INGEST_OUTCOME_ACCEPTED: "accepted",
     INGEST_OUTCOME_DUPLICATE: "duplicate",
     INGEST_OUTCOME_HELD: "held",
+    INGEST_OUTCOME_ERASED: "erased",
 }
 
 

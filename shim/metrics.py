@@ -99,7 +99,7 @@ class BatchingMetrics:
 class JournalMetrics:
     """The journal: what a worker appends, and what the host's drainer hands over."""
 
-    OUTCOMES = ("accepted", "duplicate", "held", "quarantined", "kept_aside")
+    OUTCOMES = ("accepted", "duplicate", "held", "erased", "quarantined", "kept_aside")
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.appended = Counter("mo_journal_appended", "Entries that went into the journal.", registry=registry)

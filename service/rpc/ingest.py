@@ -17,7 +17,6 @@ from service.models import (
     AckStatus,
     AckToken,
     Assignment,
-    AssignmentReason,
     Conversation,
     DeliveryKey,
     IncomingMessage,
@@ -25,8 +24,9 @@ from service.models import (
     QuarantinedRequest,
 )
 from service.rpc.actors import actor_of
-from service.rpc.convert import HOLD_REASONS, from_timestamp, seconds_of, to_timestamp
+from service.rpc.convert import ASSIGNMENT_REASONS, HOLD_REASONS, from_timestamp, seconds_of, to_timestamp
 from service.rpc.convert_routes import facts_of
+from service.rpc.feed import STATUSES
 from service.store.contract import AsideStore
 
 MOST_IN_A_BATCH = 1000
@@ -42,16 +42,6 @@ OUTCOMES = {
     IngestOutcome.HELD: pb.INGEST_OUTCOME_HELD,
     IngestOutcome.REJECTED: pb.INGEST_OUTCOME_REJECTED,
     IngestOutcome.ERASED: pb.INGEST_OUTCOME_ERASED,
-}
-ACK_STATUSES = {
-    None: message_pb.ACK_STATUS_UNSPECIFIED,
-    AckStatus.OK: message_pb.ACK_STATUS_OK,
-    AckStatus.STALE: message_pb.ACK_STATUS_STALE,
-    AckStatus.UNKNOWN: message_pb.ACK_STATUS_UNKNOWN,
-}
-ASSIGNMENT_REASONS = {
-    AssignmentReason.ASSIGNED: message_pb.ASSIGNMENT_REASON_ASSIGNED,
-    AssignmentReason.AFFINITY: message_pb.ASSIGNMENT_REASON_AFFINITY,
 }
 COUNTERS = {outcome: metrics.INGESTED.labels(outcome.value) for outcome in IngestOutcome}
 
@@ -130,7 +120,7 @@ class IngestServicer(MessageIngestServicer):
         return pb.AssignConversationResponse(
             moved=moved,
             expire_time=None if expires_at is None else to_timestamp(expires_at),
-            ack_status=ACK_STATUSES[ack_status],
+            ack_status=STATUSES[ack_status] if ack_status else message_pb.ACK_STATUS_UNSPECIFIED,
         )
 
     async def _load(self, key: message_pb.MessageKey) -> message_pb.MoMessage:

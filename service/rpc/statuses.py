@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 CODES: dict[type[errors.GatewayError], int] = {
     errors.InvalidRequest: code_pb2.INVALID_ARGUMENT,
     errors.NotFound: code_pb2.NOT_FOUND,
+    errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
     errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
     errors.Conflict: code_pb2.ABORTED,
     errors.StillInUse: code_pb2.FAILED_PRECONDITION,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,
     errors.Stopping: code_pb2.UNAVAILABLE,
 }
+
+OURS = ("/aicc.mo.", "/grpc.reflection.")
+"""What may fail with errors of ours: reflection too, for want of a role."""
 
 
 def status_of(error: errors.GatewayError) -> status_pb2.Status:
@@ -50,7 +54,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or not method.startswith("/aicc.mo."):
+        if handler is None or not method.startswith(OURS):
             return handler
         if handler.unary_unary:
             wrapped = _wrap_unary(handler.unary_unary, method)

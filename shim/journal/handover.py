@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ACCEPTED,
     INGEST_OUTCOME_DUPLICATE,
+    INGEST_OUTCOME_ERASED,
     INGEST_OUTCOME_HELD,
     INGEST_OUTCOME_REJECTED,
     IngestResult,
@@ -28,6 +29,7 @@ _DONE = {
     INGEST_OUTCOME_ACCEPTED: "accepted",
     INGEST_OUTCOME_DUPLICATE: "duplicate",
     INGEST_OUTCOME_HELD: "held",
+    INGEST_OUTCOME_ERASED: "erased",
 }
 _NOT_ABOUT_AN_ENTRY = {"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 """Faults of the service, or of who is called so: no entry is to blame, and an operator mends them."""

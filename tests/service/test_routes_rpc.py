@@ -164,7 +164,7 @@ async def test_a_page_of_large_revisions_is_no_larger_than_a_client_takes(client
         await set_routes(client, *large)
 
     request = pb.ListRouteRevisionsRequest(channel_config_id="C1")
-    found = []
+    found: list[int] = []
     while not found or request.page_token:
         page = await client.directory.ListRouteRevisions(request)
         found += [each.revision for each in page.revisions]

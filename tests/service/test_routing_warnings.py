@@ -33,6 +33,7 @@ def warned_of(*rules: Route) -> list[str]:
         pytest.param(a_rule(button_payloads=("a", "b")), a_rule(button_payloads=("b",)), id="fewer payloads"),
         pytest.param(a_rule(is_reply=False), a_rule(is_reply=False, has_referral=True), id="one more condition"),
         pytest.param(a_rule(time_windows=(OFFICE,)), a_rule(time_windows=(MORNING,)), id="hours within the hours"),
+        pytest.param(a_rule(time_windows=(OFFICE,)), a_rule(time_windows=(OFFICE,)), id="the same hours"),
         pytest.param(a_rule(time_windows=(TimeWindow(),)), a_rule(time_windows=(OFFICE,)), id="hours that never end"),
         pytest.param(
             a_rule(time_windows=(TimeWindow("Asia/Tokyo"),)), a_rule(), id="a window that never ends, anywhere"
@@ -59,6 +60,11 @@ def test_a_route_is_shadowed_when_one_before_it_takes_all_that_it_asks_for(earli
             a_rule(time_windows=(OFFICE,)),
             a_rule(time_windows=(replace(MORNING, time_zone="Europe/London"),)),
             id="another time zone",
+        ),
+        pytest.param(
+            a_rule(time_windows=(replace(OFFICE, end=720), replace(OFFICE, start=780))),
+            a_rule(time_windows=(OFFICE,)),
+            id="the hour between the hours",
         ),
         pytest.param(a_rule(time_windows=(OFFICE,)), a_rule(), id="at any time"),
         pytest.param(a_rule(basis_points=9999), a_rule(), id="a share leaves the rest"),

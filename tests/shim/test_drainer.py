@@ -15,7 +15,13 @@ from urllib.parse import parse_qsl
 
 import grpc
 import pytest
-from aicc.mo.v1.message_ingest_pb2 import INGEST_OUTCOME_HELD, INGEST_OUTCOME_REJECTED, IngestResult, QuarantinedRequest
+from aicc.mo.v1.message_ingest_pb2 import (
+    INGEST_OUTCOME_ERASED,
+    INGEST_OUTCOME_HELD,
+    INGEST_OUTCOME_REJECTED,
+    IngestResult,
+    QuarantinedRequest,
+)
 from aicc.mo.v1.message_pb2 import FieldViolation
 
 from shim.journal import EntryKind, Journal
@@ -209,6 +215,14 @@ async def test_a_second_drainer_waits_for_the_first(host: Host, events: Events) 
     with contextlib.suppress(asyncio.CancelledError):
         await second
     await journal.close()
+
+
+async def test_what_came_of_a_sender_that_was_erased_meanwhile_is_done_and_kept_nowhere(host: Host) -> None:
+    host.service.outcomes["SM1"] = IngestResult(outcome=INGEST_OUTCOME_ERASED)
+    journal = host.open_journal()
+    await append_all(journal, "SM1")
+    assert await host.hand_over() == ["SM1"]
+    assert not host.service.quarantined
 
 
 async def test_what_the_service_rejects_goes_to_quarantine_and_holds_nobody_up(host: Host) -> None:

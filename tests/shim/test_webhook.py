@@ -9,6 +9,7 @@ import pytest
 from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED, CHANNEL_STATE_PAUSED
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_DUPLICATE,
+    INGEST_OUTCOME_ERASED,
     INGEST_OUTCOME_HELD,
     INGEST_OUTCOME_REJECTED,
     IngestOutcome,
@@ -158,7 +159,14 @@ async def test_a_message_reaches_the_service_with_its_channel_and_time(shim: Run
     }
 
 
-@pytest.mark.parametrize(("outcome", "name"), [(INGEST_OUTCOME_DUPLICATE, "duplicate"), (INGEST_OUTCOME_HELD, "held")])
+@pytest.mark.parametrize(
+    ("outcome", "name"),
+    [
+        (INGEST_OUTCOME_DUPLICATE, "duplicate"),
+        (INGEST_OUTCOME_HELD, "held"),
+        (INGEST_OUTCOME_ERASED, "erased"),
+    ],
+)
 async def test_what_is_stored_in_another_way_is_answered_alike(
     shim: RunningShim, outcome: IngestOutcome.ValueType, name: str
 ) -> None:

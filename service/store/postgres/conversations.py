@@ -1,10 +1,13 @@
-"""Locks on conversations, which keep what changes where a conversation goes apart from what comes in.
+"""Locks of an intake: on its conversations, and on where its sequences begin. Until the end of the transaction.
 
-An operation that assigns or erases a conversation must see every message that is stored without knowing of it, and none
-may be stored after it without knowing. So an intake shares the conversations that it brings, and such an operation takes
-its own for itself; both before their first look. They are advisory locks until the end of the transaction. Conversations
-share a fixed number of locks, in the order of which they are taken: so they can't exhaust the server's lock table,
-and can't deadlock.
+An operation that assigns or erases a conversation must see every message that is stored without knowing of it, and
+after it none may be stored so. Therefore an intake shares the conversations that it brings, and such an operation takes
+its own for itself, both before their first look. Conversations share a fixed number of advisory locks, taken in order:
+they can't exhaust the server's lock table, and can't deadlock.
+
+The sequences of transactions that are open together don't become visible in their order. Therefore each notes, as an
+advisory lock too, a sequence that is smaller than all of its own: whoever follows the sequence stays behind the
+smallest of them, and keeps nobody from working.
 """
 
 from __future__ import annotations
@@ -16,23 +19,68 @@ from service.models import Conversation
 from service.store.postgres.session import Transaction
 
 LOCKS = 256
-LOCK_CLASS = 0x4149_4D4F
-"""The first half of their keys: "AIMO"."""
+CONVERSATION_LOCK = 0x4149_4D01
+BEGINNING_LOCK = 0x4149_4D02
+"""The first halves of their keys."""
 
-SHARE = "SELECT count(pg_advisory_xact_lock_shared($1, number)) FROM unnest($2::int[]) AS number"
+# A lock's key has room for the last 31 bits of a sequence.
+NOTED_BITS = 31
+
+LAST_SEQUENCE = "SELECT last_value - (NOT is_called)::int FROM message_sequence"
+
+SHARE = f"""
+SELECT pg_advisory_xact_lock_shared($1, (({LAST_SEQUENCE}) & {2**NOTED_BITS - 1})::int),
+       (SELECT count(pg_advisory_xact_lock{{shared}}($2, number)) FROM unnest($3::int[]) AS number)
+"""
 
 TAKE = "SELECT pg_advisory_xact_lock($1, $2)"
 
+# The numbers of both halves are 32 bits without a sign there.
+NOTED = """
+SELECT DISTINCT objid::bigint FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
 
 async def share(transaction: Transaction, conversations: Collection[Conversation]) -> None:
-    """Keep these from being taken until the end of the transaction, together with others that share them."""
+    """Keep these from being taken, together with others that share them, and note where the sequences begin.
+
+    An intake that was outrun has them to itself, so that it can't be again.
+    """
     numbers = sorted({_number(conversation) for conversation in conversations})
-    await transaction.connection.execute(SHARE, LOCK_CLASS, numbers)
+    query = SHARE.format(shared="_shared" if transaction.attempt == 1 else "")
+    await transaction.connection.execute(query, BEGINNING_LOCK, CONVERSATION_LOCK, numbers)
 
 
 async def take(transaction: Transaction, conversation: Conversation) -> None:
-    """Keep anybody else from sharing or taking this one until the end of the transaction. One a transaction."""
-    await transaction.connection.execute(TAKE, LOCK_CLASS, _number(conversation))
+    """Keep anybody else from sharing or taking this one. Only one in a transaction."""
+    await transaction.connection.execute(TAKE, CONVERSATION_LOCK, _number(conversation))
+
+
+async def settled_until(transaction: Transaction) -> int:
+    """Return a sequence at or below which nothing more is going to be stored.
+
+    A look that began earlier may not see all of it yet: so it isn't for a transaction with one moment for all of its
+    looks, but for the one after it, or for the next look.
+    """
+    last = await load_last_sequence(transaction)
+    # The second look: who has taken a sequence up to `last` has noted its beginning before.
+    noted = await transaction.connection.fetch(NOTED, BEGINNING_LOCK)
+    return min([last, *(_restore(number, near=last) for (number,) in noted)])
+
+
+async def load_last_sequence(transaction: Transaction) -> int:
+    """Return the greatest sequence that any transaction has taken, open ones too."""
+    last: int = await transaction.connection.fetchval(LAST_SEQUENCE)
+    return last
+
+
+def _restore(number: int, near: int) -> int:
+    """Return the sequence that ends in these bits, and is nearest to another."""
+    span = 1 << NOTED_BITS
+    ahead = (number - near) % span
+    return near + ahead if ahead < span // 2 else near + ahead - span
 
 
 def _number(conversation: Conversation) -> int:

@@ -1,0 +1,98 @@
+"""The destinations' SQL: their settings, and what waits in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from service.models import DestinationSettings, DestinationStatus
+from service.store.postgres.session import Transaction
+
+SETTINGS = "ack_deadline, max_attempts, min_backoff, max_backoff, backoff_jitter, is_ordered, retention"
+
+FIND = f"SELECT name, {SETTINGS} FROM destination WHERE name = ANY ($1::text[])"
+
+# In order, so that two who make the same ones wait for each other in one direction.
+MAKE = "INSERT INTO destination (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING"
+
+LOCK = f"SELECT {SETTINGS} FROM destination WHERE name = $1 FOR NO KEY UPDATE"
+
+# What a longer retention keeps from now on may have been looked at before: start again.
+REPLACE = f"""
+UPDATE destination SET ({SETTINGS}) = ($1, $2, $3, $4, $5, $6, $7),
+  pruned_until = CASE WHEN retention = $7 THEN pruned_until ELSE 0 END
+WHERE name = $8
+"""
+
+# Heads alone: the oldest message of a lane is its head.
+STATUS = f"""
+SELECT n.name, coalesce(b.backlog, 0), coalesce(b.leased, 0), m.committed_at, coalesce(x.dead_letters, 0), {SETTINGS}
+FROM (SELECT name FROM destination UNION SELECT destination FROM lane WHERE due_at IS NOT NULL) n
+LEFT JOIN destination s ON s.name = n.name
+LEFT JOIN (
+  SELECT l.destination, sum(l.tail - l.head + 1)::bigint AS backlog, min(d.message) AS oldest,
+         count(*) FILTER (WHERE l.is_leased AND NOT l.has_expired AND l.due_at > $1) AS leased
+  FROM lane l JOIN delivery d ON d.lane = l.id AND d.position = l.head
+  WHERE l.due_at IS NOT NULL GROUP BY l.destination
+) b ON b.destination = n.name
+LEFT JOIN message m ON m.sequence = b.oldest
+LEFT JOIN (SELECT destination, count(*) AS dead_letters FROM dead_letter GROUP BY destination) x
+  ON x.destination = n.name
+ORDER BY n.name COLLATE "C"
+"""
+
+
+async def load_settings(transaction: Transaction, names: Collection[str]) -> dict[str, DestinationSettings]:
+    """Return the settings of destinations; those that there are none of are made. Read once a transaction."""
+    remembered: dict[str, DestinationSettings] = transaction.remembered.setdefault("destinations", {})
+    if missing := sorted(set(names).difference(remembered)):
+        await _remember(transaction, remembered, missing)
+    if made := sorted(set(names).difference(remembered)):
+        await transaction.connection.execute(MAKE, made)
+        await _remember(transaction, remembered, made)
+    return {name: remembered[name] for name in names}
+
+
+async def update_destination(
+    transaction: Transaction, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+) -> DestinationSettings:
+    """See `FeedStore.update_destination`."""
+    connection = transaction.connection
+    await connection.execute(MAKE, [name])
+    changed = change(_from_row(await connection.fetchrow(LOCK, name)))
+    await connection.execute(REPLACE, *_to_row(changed), name)
+    return changed
+
+
+async def list_destinations(transaction: Transaction) -> list[DestinationStatus]:
+    """See `FeedStore.list_destinations`."""
+    rows: list[Any] = await transaction.connection.fetch(STATUS, transaction.now)
+    return [
+        DestinationStatus(
+            name, backlog, leased, oldest_at, dead, _from_row(row) if row[0] is not None else DestinationSettings()
+        )
+        for name, backlog, leased, oldest_at, dead, *row in rows
+    ]
+
+
+async def _remember(
+    transaction: Transaction, remembered: dict[str, DestinationSettings], names: Collection[str]
+) -> None:
+    rows: list[Any] = await transaction.connection.fetch(FIND, names)
+    remembered.update((name, _from_row(row)) for name, *row in rows)
+
+
+def _from_row(row: Any) -> DestinationSettings:
+    return DestinationSettings(*row)
+
+
+def _to_row(settings: DestinationSettings) -> tuple[float, int, float, float, float, bool, float]:
+    return (
+        settings.ack_deadline_seconds,
+        settings.max_attempts,
+        settings.min_backoff_seconds,
+        settings.max_backoff_seconds,
+        settings.backoff_jitter,
+        settings.is_ordered,
+        settings.retention_seconds,
+    )
