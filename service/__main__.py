@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service import metrics
+from service.addresses import UNIX, is_taken
 from service.admin import AdminServer
 from service.directory import ChannelDirectory
 from service.errors import StoreRefused
 from service.feed import MessageFeed
+from service.followed_files import BadFile
 from service.logs import configure_logs
 from service.readiness import Readiness
 from service.replays import ReplayRunner
 from service.retention import Pruner
 from service.routed_channels import RoutedChannels
+from service.rpc.credentials import build_credentials
 from service.rpc.server import Health, build_server
+from service.security import Security, tell_openness
 from service.settings import Settings, build_command
 from service.signals import Signal
 from service.store.sqlite import SqliteStore, microseconds_now
@@ -41,7 +45,7 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """A service that answers. `listen` and `admin_listen` are "host:port", with the real ports."""
+    """A service that answers. `listen` and `admin_listen` are "host:port", with the real ports; or `unix:PATH`."""
 
     listen: str
     admin_listen: str
@@ -77,6 +81,7 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
     finished within 5 s, streams are ended, what the store was asked for is committed.
     """
     async with AsyncExitStack() as stack:
+        security = _open_security(stack, settings)
         store = SqliteStore.open(settings.store)
         stack.push_async_callback(store.close)
         changed = Signal()
@@ -97,14 +102,17 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
             health=health,
             replays_started=replays_started,
             clock=microseconds_now,
+            find_policy=(lambda: security.roles.current) if security else None,
         )
         readiness = Readiness(store, health.set_serving)
-        listen = _listen(server, settings.listen)
+        listen = _listen(server, settings.listen, security)
         await server.start()
         stack.push_async_callback(server.stop, DRAIN_SECONDS)
         admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
         await readiness.look()
         _keep_running(stack, readiness.watch())
+        if not security:
+            tell_openness(listen)
         log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})
         try:
             yield RunningService(listen, admin_listen)
@@ -114,17 +122,33 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
             feed.close()
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
-    host, _, _ = address.rpartition(":")
+def _open_security(stack: AsyncExitStack, settings: Settings) -> Security | None:
+    if settings.security is None:
+        return None
     try:
-        port = server.add_insecure_port(address)
+        security = Security(settings.security)
+    except BadFile as error:
+        raise CannotStart(str(error)) from None
+    _keep_running(stack, security.certificates.follow())
+    _keep_running(stack, security.roles.follow())
+    return security
+
+
+def _listen(server: grpc.aio.Server, address: str, security: Security | None) -> str:
+    try:
+        if is_taken(address):
+            port = 0
+        elif security:
+            port = server.add_secure_port(address, build_credentials(lambda: security.certificates.current))
+        else:
+            port = server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if not port:
         raise CannotStart(
             f"can't listen on {address}: it is in use, or no address of this machine; give another one with --listen"
         )
-    return f"{host}:{port}"
+    return address if address.startswith(UNIX) else f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _open_admin(stack: AsyncExitStack, address: str, readiness: Readiness) -> str:

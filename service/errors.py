@@ -49,6 +49,10 @@ class StillInUse(GatewayError):
     """Something has to be settled first."""
 
 
+class CannotSeal(GatewayError):
+    """The service has no key to seal or open secrets with, or can't use it."""
+
+
 class StoreUnavailable(GatewayError):
     """The store can't be reached or took too long: the outcome is unknown, a retry is safe."""
 

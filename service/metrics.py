@@ -25,6 +25,12 @@ DELIVERED = Counter("mo_service_deliveries", "Deliveries handed to consumers, re
 SETTLED = Counter("mo_service_settlements", "Acks, nacks and extensions, by what they did", ["status"])
 DEAD_LETTERS = Counter("mo_service_dead_letters", "Deliveries that were given up after too many attempts")
 CONSUMERS = Gauge("mo_service_consumers", "Subscriptions that are open")
+CERTIFICATE_EXPIRY = Gauge(
+    "mo_service_certificate_expiry_timestamp_seconds", "When the service's certificate ends; 0 without TLS"
+)
+INSECURE_LISTEN = Gauge(
+    "mo_service_insecure_listen", "1 while others than this machine can call without TLS, with every role"
+)
 
 
 @lru_cache(maxsize=500)

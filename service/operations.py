@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import enum
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from service.models import (
@@ -14,7 +15,10 @@ from service.models import (
     HeldSelection,
     HoldReason,
     MessageFacts,
+    MessageKey,
+    MessageState,
     Release,
+    StoredMessage,
 )
 from service.routed_channels import RoutedChannel, RoutedChannels
 from service.routing import route
@@ -31,8 +35,26 @@ class Outcome(NamedTuple):
     next_after: int | None
 
 
+class ReRouteOutcome(enum.Enum):
+    """What re-routing did to a message."""
+
+    RELEASED = "released"
+    MOVED = "moved"
+    UNCHANGED = "unchanged"
+    UNROUTED = "unrouted"
+    DISCARDED = "discarded"
+    NOT_FOUND = "not found"
+
+
+class ReRouted(NamedTuple):
+    """What became of a message, and where it goes now if there is one that goes anywhere."""
+
+    outcome: ReRouteOutcome
+    decision: Decision | None = None
+
+
 class HeldMessages:
-    """Releases and discards held messages, a page at a time."""
+    """Releases and discards held messages, a page at a time; routes stored ones anew."""
 
     def __init__(self, store: Store, channels: RoutedChannels, read_facts: Callable[[bytes], MessageFacts]) -> None:
         self._store = store
@@ -49,6 +71,23 @@ class HeldMessages:
         wanted = [entry for entry in releases if entry.decision.hold_reason is None]
         released = await self._store.release(wanted, actor=actor) if wanted else 0
         return Outcome(released, len(releases) - len(wanted), _next_after(held))
+
+    async def re_route(self, keys: Sequence[MessageKey], *, actor: str) -> Sequence[ReRouted]:
+        """Route stored messages anew; one result a key, in order."""
+        found = {key: await self._store.find_message(*key) for key in dict.fromkeys(keys)}
+        open_ones = {
+            key: HeldMessage(stored.sequence, key.channel_config_id, stored.payload)
+            for key, stored in found.items()
+            if stored is not None and stored.state is not MessageState.DISCARDED
+        }
+        routed = dict(zip(open_ones, await self._route(list(open_ones.values())), strict=True))
+        wanted = [release for release in routed.values() if release.decision.hold_reason is None]
+        held = {stored.sequence for stored in found.values() if stored and stored.state is MessageState.HELD}
+        releases = [release for release in wanted if release.sequence in held]
+        if releases:
+            await self._store.release(releases, actor=actor)
+        moved = await self._store.re_route([each for each in wanted if each.sequence not in held], actor=actor)
+        return [_re_routed(found[key], routed.get(key), held, moved) for key in keys]
 
     async def discard(self, which: HeldSelection, *, after: int, actor: str) -> Outcome:
         """Settle messages without handing them out."""
@@ -67,6 +106,21 @@ class HeldMessages:
             Release(message.sequence, _follow(assignments[conversation], decision))
             for message, decision, conversation in zip(held, decisions, conversations, strict=True)
         ]
+
+
+def _re_routed(
+    stored: StoredMessage | None, release: Release | None, held: Collection[int], moved: Collection[int]
+) -> ReRouted:
+    if stored is None:
+        return ReRouted(ReRouteOutcome.NOT_FOUND)
+    if release is None:
+        return ReRouted(ReRouteOutcome.DISCARDED)
+    if release.decision.hold_reason is not None:
+        return ReRouted(ReRouteOutcome.UNROUTED)
+    if stored.sequence in held:
+        return ReRouted(ReRouteOutcome.RELEASED, release.decision)
+    outcome = ReRouteOutcome.MOVED if stored.sequence in moved else ReRouteOutcome.UNCHANGED
+    return ReRouted(outcome, release.decision)
 
 
 def _follow(assignment: Assignment | None, decision: Decision) -> Decision:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import click
 from click.core import iter_params_for_processing
 
-ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+):(?P<port>[0-9]{1,5})")
+from service.addresses import ADDRESS, UNIX, is_local
+from service.certificates import SecurityFiles
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Settings:
     listen: str = "127.0.0.1:50051"
     admin_listen: str = "127.0.0.1:8082"
     store: Path = Path("var/mo.db")
+    security: SecurityFiles | None = None
+    """None: no TLS, and every caller has every role."""
 
 
 class Address(click.ParamType[str]):
@@ -32,6 +34,19 @@ class Address(click.ParamType[str]):
         match = ADDRESS.fullmatch(value)
         if not match or int(match["port"]) > 65535:
             self.fail(f"{value!r} is no HOST:PORT, for example 127.0.0.1:50051", param, ctx)
+        return str(value)
+
+
+class GrpcAddress(Address):
+    """HOST:PORT, or `unix:PATH`."""
+
+    name = "HOST:PORT|unix:PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.startswith(UNIX):
+            return super().convert(value, param, ctx)
+        if not value.removeprefix(UNIX).startswith("/"):
+            self.fail(f"{value!r} is no Unix socket; give its whole path, for example unix:/run/mo/mo.sock", param, ctx)
         return str(value)
 
 
@@ -72,16 +87,40 @@ class AllFaultsCommand(click.Command):
             except click.UsageError as error:
                 faults.append(error.format_message())
         faults += [f"No such flag or argument: {argument}" for argument in unknown]
+        faults += _find_conflicts(ctx.params)
         if faults:
             raise click.UsageError("\n".join(faults), ctx)
         return []
 
 
-EXAMPLE = """
+def _find_conflicts(flags: Mapping[str, Any]) -> Iterator[str]:
+    """Name what can't go together. Flags that are at fault themselves are missing."""
+    has_tls = bool(flags.get("tls_cert") or flags.get("tls_key"))
+    if has_tls and not (flags.get("tls_cert") and flags.get("tls_key")):
+        yield "--tls-cert and --tls-key need each other: give both."
+    if has_tls and not flags.get("roles"):
+        yield "--tls-cert needs --roles: give a file that says which caller may do what."
+    if has_tls and flags.get("insecure_listen"):
+        yield "--insecure-listen is for a service without TLS: leave it out."
+    for flag in ("tls_client_ca", "roles"):
+        if flags.get(flag) and not has_tls:
+            yield f"--{flag.replace('_', '-')} needs --tls-cert and --tls-key: without TLS nobody can say who calls."
+    listen = flags.get("listen")
+    if listen and not (has_tls or flags.get("insecure_listen") or is_local(listen)):
+        yield (
+            f"--listen {listen} lets other machines in, and without TLS each of them may do everything: "
+            "give --tls-cert, --tls-key, --tls-client-ca and --roles, or listen on 127.0.0.1, or take the risk with "
+            "--insecure-listen."
+        )
+
+
+EXAMPLES = """
 \b
-Example:
+Examples:
   mo-service --listen 127.0.0.1:50051 --store sqlite:///var/mo.db
+  mo-service --listen 0.0.0.0:50051 --tls-cert mo.pem --tls-key mo.key --tls-client-ca ca.pem --roles roles.toml
 """
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def build_command(run: Callable[[Settings], int]) -> click.Command:
@@ -90,10 +129,16 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
     @click.command(
         cls=AllFaultsCommand,
         help="Take WhatsApp MO messages in over gRPC, store them, and hand them to the AICC's services.",
-        epilog=EXAMPLE,
+        epilog=EXAMPLES,
         context_settings={"auto_envvar_prefix": "MO_SERVICE", "max_content_width": 100, "show_default": True},
     )
-    @click.option("--listen", type=Address(), default=Settings.listen, help="Where gRPC is served.", show_envvar=True)
+    @click.option(
+        "--listen",
+        type=GrpcAddress(),
+        default=Settings.listen,
+        help="Where gRPC is served. Without TLS, a loopback address or a Unix socket.",
+        show_envvar=True,
+    )
     @click.option(
         "--admin-listen",
         type=Address(),
@@ -108,8 +153,38 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
         help="Where everything is kept: three slashes relative, four absolute.",
         show_envvar=True,
     )
+    @click.option(
+        "--tls-cert", type=FILE, default=None, help="The service's certificate and its chain, PEM.", show_envvar=True
+    )
+    @click.option("--tls-key", type=FILE, default=None, help="The key of that certificate, PEM.", show_envvar=True)
+    @click.option(
+        "--tls-client-ca",
+        type=FILE,
+        default=None,
+        help="Who signs the certificates of callers, PEM: each caller needs one.",
+        show_envvar=True,
+    )
+    @click.option(
+        "--roles",
+        type=FILE,
+        default=None,
+        help='Which caller may do what, TOML: "bot.example.com" = ["consume:bot", "assign"].',
+        show_envvar=True,
+    )
+    @click.option(
+        "--insecure-listen",
+        is_flag=True,
+        help="Let other machines in without TLS: each of them may do everything.",
+        show_envvar=True,
+    )
     @click.pass_context
     def command(context: click.Context, /, **flags: Any) -> None:
-        context.exit(run(Settings(**flags)))
+        context.exit(run(_to_settings(flags)))
 
     return command
+
+
+def _to_settings(flags: dict[str, Any]) -> Settings:
+    cert, key, roles, client_ca = (flags.pop(name) for name in ("tls_cert", "tls_key", "roles", "tls_client_ca"))
+    del flags["insecure_listen"]  # said yes to already
+    return Settings(**flags, security=SecurityFiles(cert, key, roles, client_ca) if cert else None)

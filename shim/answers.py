@@ -5,7 +5,7 @@ Never text/plain (Twilio would send it to the customer), never a cookie, never 4
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
 
@@ -20,6 +20,8 @@ class Answer:
     status: HTTPStatus
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    delay_seconds: float = 0.0
+    """How long the caller waits for it, so that one who guesses doesn't ask again at once."""
 
     @cached_property
     def open(self) -> bytes:
@@ -66,10 +68,12 @@ def _unauthorized(name: str) -> Answer:
     )
 
 
-def _try_again(name: str, detail: str) -> Answer:
-    return _problem(name, HTTPStatus.SERVICE_UNAVAILABLE, f"{detail} Try again.", Retry_After="1")
+def _try_again(name: str, detail: str, *, delay_seconds: float = 0.0) -> Answer:
+    answer = _problem(name, HTTPStatus.SERVICE_UNAVAILABLE, f"{detail} Try again.", Retry_After="1")
+    return replace(answer, delay_seconds=delay_seconds)
 
 
+MALFORMED = _problem("malformed", HTTPStatus.BAD_REQUEST, "Send HTTP/1.1 that can be read in one way only.")
 NOT_FOUND = _problem(
     "not_found",
     HTTPStatus.NOT_FOUND,
@@ -87,7 +91,12 @@ BAD_CREDENTIALS = _unauthorized("bad_credentials")
 DISABLED = _problem("disabled", HTTPStatus.FORBIDDEN, "This channel is disabled. Its operator can enable it.")
 STATUS_CALLBACK = Answer("status_callback", HTTPStatus.NO_CONTENT)
 UNREADY = _try_again("unready", "The gateway has no channel directory yet.")
-VERIFICATION_OVERLOADED = _try_again("verification_overloaded", "Too many credentials wait to be verified.")
+VERIFICATION_OVERLOADED = _try_again(
+    "verification_overloaded", "Too many credentials wait to be verified.", delay_seconds=1.0
+)
+VERIFICATION_LIMITED = _try_again(
+    "verification_limited", "Too many wrong credentials were sent. Check the user and the password.", delay_seconds=1.0
+)
 OVERLOADED = _try_again("overloaded", "Too many messages wait to be stored.")
 UNAVAILABLE = _try_again("unavailable", "The message could not be stored in time.")
 SERVICE_FAULT = _try_again("service_fault", "The message could not be stored.")

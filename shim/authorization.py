@@ -2,17 +2,22 @@
 
 Argon2id makes one password cost 40 ms and 19 MiB, so what was verified once is remembered as a keyed digest for as
 long as the channel's credentials stand. Everything else costs exactly one computation in a small pool, whether it is
-the password that is wrong, the user, or the channel that doesn't exist: the time of a refusal tells nothing.
+the password that is wrong, the user, or the channel that doesn't exist: the time of a refusal tells nothing. Wrong
+ones are limited for each channel, existing or not, and for each address that they come from, if that is known.
 """
 
 import asyncio
+import contextlib
 import math
+import os
 import secrets
+import sys
+import threading
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from hmac import compare_digest
 
@@ -21,8 +26,12 @@ from argon2.low_level import Type, hash_secret_raw
 
 from shim.channel import Channel, PasswordHash
 from shim.credentials import Credentials
-from shim.errors import OverloadError
+from shim.errors import GuessLimitError, OverloadError
+from shim.guesses import GuessLimit
 from shim.metrics import VerificationMetrics
+
+_NICENESS = 10
+"""Of the threads that compute: what was verified before goes on while somebody guesses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,10 @@ class VerificationLimits:
     """How many more may wait."""
     max_remembered_channels: int = 100_000
     """How many channels' credentials are remembered; those used longest ago are forgotten first."""
+    guesses_per_channel: int = 30
+    """How many wrong credentials a minute are computed for a channel."""
+    guesses_per_source: int = 120
+    """How many are for one address."""
 
 
 @dataclass(slots=True)
@@ -77,15 +90,26 @@ class _Question:
 class Verifier:
     """Verifies credentials against channels; remembers what it verified."""
 
-    def __init__(self, *, limits: VerificationLimits, metrics: VerificationMetrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        limits: VerificationLimits,
+        metrics: VerificationMetrics,
+        clock: Callable[[], float],
+        monotonic_clock: Callable[[], float],
+    ) -> None:
+        """`clock` tells when passwords end, `monotonic_clock` how fast somebody guesses."""
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
-        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="argon2")
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="argon2", initializer=_give_way)
+        self._channel_guesses = GuessLimit(limits.guesses_per_channel, monotonic_clock)
+        self._source_guesses = GuessLimit(limits.guesses_per_source, monotonic_clock)
         self._digest_key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._running: dict[tuple[str, int, bytes], asyncio.Future[bool]] = {}
-        # For callers of channels that don't exist: as much work, and no password has this answer.
+        # For callers of channels that don't exist: as much work as the last existing one was, and no password has this
+        # answer.
         self._unanswerable = _Question(
             salt=secrets.token_bytes(16),
             time_cost=2,
@@ -110,20 +134,20 @@ class Verifier:
                 return True
         return False
 
-    async def verify(self, channel_config_id: str, channel: Channel | None, credentials: Credentials) -> bool:
+    async def verify(
+        self, channel_config_id: str, channel: Channel | None, credentials: Credentials, source: str | None = None
+    ) -> bool:
         """Verify credentials with one computation, also when there is no such channel.
 
         Who asks the same of the same channel meanwhile shares the computation. Raises `OverloadError` when too many
-        wait already.
+        wait already, and `GuessLimitError` when there were too many wrong ones for the channel or from that source.
         """
         revision = channel.credential_revision if channel else -1
         key = (channel_config_id, revision, self._digest(credentials))
         running = self._running.get(key)
         if running is None:
-            if len(self._running) >= self._limits.threads + self._limits.max_waiting:
-                self._metrics.overloaded.inc()
-                raise OverloadError("too many credentials wait to be verified")
-            running = asyncio.ensure_future(self._compute(channel, credentials))
+            self._check_limits(channel_config_id, source)
+            running = asyncio.ensure_future(self._guess(channel_config_id, channel, credentials, source))
             self._running[key] = running
             running.add_done_callback(lambda _: self._running.pop(key))
         # Shielded: a caller who is cancelled takes the answer from nobody else.
@@ -135,8 +159,31 @@ class Verifier:
         """Stop. What still waits is dropped; what runs is waited for, as a thread can't be stopped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _check_limits(self, channel_config_id: str, source: str | None) -> None:
+        if len(self._running) >= self._limits.threads + self._limits.max_waiting:
+            self._metrics.overloaded.inc()
+            raise OverloadError("too many credentials wait to be verified")
+        if self._channel_guesses.is_reached(channel_config_id) or (source and self._source_guesses.is_reached(source)):
+            self._metrics.limited.inc()
+            raise GuessLimitError("too many wrong credentials came before these")
+
+    async def _guess(
+        self, channel_config_id: str, channel: Channel | None, credentials: Credentials, source: str | None
+    ) -> bool:
+        """Compute, which counts as a guess until it proves to be none."""
+        taken = [(self._channel_guesses, channel_config_id)]
+        if source:
+            taken.append((self._source_guesses, source))
+        for limit, key in taken:
+            limit.take(key)
+        is_correct = await self._compute(channel, credentials)
+        if is_correct:
+            for limit, key in taken:
+                limit.give_back(key)
+        return is_correct
+
     async def _compute(self, channel: Channel | None, credentials: Credentials) -> bool:
-        question = _find_question(channel, now=self._clock()) or self._unanswerable
+        question = self._find_question(channel)
         self._metrics.computations.inc()
         found = await asyncio.get_running_loop().run_in_executor(
             self._pool, question.find_match, credentials.password.encode()
@@ -147,6 +194,13 @@ class Verifier:
             return False
         self._remember(channel, credentials, found.expires_at)
         return True
+
+    def _find_question(self, channel: Channel | None) -> _Question:
+        question = _find_question(channel, now=self._clock())
+        if question is None:
+            return self._unanswerable
+        self._unanswerable = replace(question, salt=self._unanswerable.salt, answers=self._unanswerable.answers)
+        return question
 
     def _remember(self, channel: Channel, credentials: Credentials, expires_at: float | None) -> None:
         remembered = self._remembered.get(channel.channel_config_id)
@@ -160,6 +214,14 @@ class Verifier:
 
     def _digest(self, credentials: Credentials) -> bytes:
         return blake2b(credentials.encoded, digest_size=32, key=self._digest_key).digest()
+
+
+def _give_way() -> None:
+    """Let the thread that runs this have only what the others leave it. Where threads have a niceness: on Linux."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; then it competes
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _find_question(channel: Channel | None, *, now: float) -> _Question | None:

@@ -9,6 +9,10 @@ class OverloadError(Exception):
     """A bounded queue is full. The caller may try again; nothing was begun."""
 
 
+class GuessLimitError(OverloadError):
+    """Too many wrong credentials came before these, which may be right."""
+
+
 class ServiceUnavailableError(Exception):
     """The service can't be reached, or didn't answer in time: what became of the call is unknown."""
 

@@ -50,12 +50,12 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._begun_at = port.loop.time()
         limits = port.limits
         self._deadline: float | None = self._begun_at + (limits.head_seconds if stream.is_new else limits.idle_seconds)
-        self._heard_before = stream.heard_bytes
+        self._heard_before: int | None = stream.heard_bytes
         self._held = 0
 
     def is_late(self, now: float, *, is_crowded: bool) -> bool:
         """Whether the caller has taken too long to send the head, to send the body, or to read the answer."""
-        if self.is_idle and self._deadline:
+        if self.is_idle and self._deadline is not None:
             if self._heard_before is not None and self._stream.heard_bytes > self._heard_before:
                 self._heard_before = None
                 self._deadline = min(self._deadline, now + self._port.limits.head_seconds)

@@ -9,10 +9,20 @@ from typing import Any
 
 import click
 
-from shim.authorization import VerificationLimits
-from shim.batching import BatchLimits
+from shim.bound_flags import (
+    bounded,
+    bounds_of_batches,
+    bounds_of_connections,
+    bounds_of_verification,
+    to_batches,
+    to_connections,
+    to_verification,
+)
+from shim.certificate import CertificateFiles
+from shim.service_tls import find_conflicts as find_conflicts_of_service_tls
+from shim.service_tls import to_service_tls
 from shim.settings import Address, Settings
-from shim.webhook import ConnectionLimits
+from shim.thorough_command import ThoroughCommand
 
 _VARIABLE_PREFIX = "MO_SHIM"
 
@@ -26,8 +36,8 @@ def parse_address(text: str) -> Address:
 
 
 def parse_target(text: str) -> str:
-    """Make a gRPC target of `HOST:PORT`, of several of them with IP addresses, or of `dns:///NAME:PORT`."""
-    if re.fullmatch(r"dns:///[A-Za-z0-9._-]+:[0-9]{1,5}", text):
+    """Make a gRPC target of `HOST:PORT`, of several with IP addresses, of `dns:///NAME:PORT` or of `unix:/PATH`."""
+    if re.fullmatch(r"dns:///[A-Za-z0-9._-]+:[0-9]{1,5}|unix:/.+", text):
         return text
     addresses = [parse_address(part.strip()) for part in text.split(",")]
     try:
@@ -41,6 +51,15 @@ def parse_target(text: str) -> str:
     return f"ipv{versions.pop()}:" + ",".join(map(str, addresses))
 
 
+def parse_networks(text: str) -> tuple[str, ...]:
+    """Read networks with commas between them, for example `10.0.0.0/8,fd00::/8`; a single address is a network too."""
+    networks = [part.strip() for part in text.split(",")] if text else []
+    try:
+        return tuple(str(ipaddress.ip_network(network)) for network in networks)
+    except ValueError as fault:
+        raise click.BadParameter(f"is no list of networks: {fault}; give for example 10.1.2.0/24,fd00::/8") from None
+
+
 def parse_host_id(text: str) -> str:
     """Read the name that the host reports under."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", text):
@@ -52,47 +71,13 @@ def _name_host() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "shim"
 
 
-class _ThoroughCommand(click.Command):
-    """A command that names every bad flag and variable, where click names the first."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.ignore_unknown_options = ctx.allow_extra_args = True
-        faults: list[str] = []
-        options, rest, order = self._split(ctx, args, faults)
-        for parameter in click.core.iter_params_for_processing(order, self.get_params(ctx)):
-            try:
-                _, rest = parameter.handle_parse_result(ctx, options, rest)
-            except click.UsageError as fault:
-                faults.append(fault.format_message())
-        faults += [f"No such flag: {arg}" if arg.startswith("-") else f"Unexpected argument: {arg}" for arg in rest]
-        if faults:
-            click.echo("\n".join([ctx.get_usage(), *faults, f"See {ctx.info_name} --help."]), err=True)
-            ctx.exit(2)
-        return []
-
-    def _split(
-        self, ctx: click.Context, args: list[str], faults: list[str]
-    ) -> tuple[dict[str, Any], list[str], list[click.Parameter]]:
-        """Tell flags, their values and the rest apart; a flag without its value can only be the last."""
-        try:
-            options, rest, order = self.make_parser(ctx).parse_args(list(args))
-        except click.UsageError as fault:
-            faults.append(fault.format_message())
-            options, rest, order = self.make_parser(ctx).parse_args(args[:-1])
-        return dict(options), rest, order
-
-
-_CONNECTIONS = ConnectionLimits()
-_BATCHES = BatchLimits()
-_VERIFICATION = VerificationLimits()
-
-
 def command(run: Callable[[Settings], None], *, name: str) -> click.Command:
     """Make the command that reads the flags and variables and runs the shim with them."""
-    return _ThoroughCommand(
+    return ThoroughCommand(
         name,
         params=_options(),
         callback=lambda **values: run(_to_settings(values)),
+        find_conflicts=_find_conflicts,
         help="Take WhatsApp MO messages from the service provider and hand them to the service. "
         f"Every flag is also a variable: --listen is {_VARIABLE_PREFIX}_LISTEN.",
         context_settings={
@@ -104,7 +89,14 @@ def command(run: Callable[[Settings], None], *, name: str) -> click.Command:
 
 
 def _options() -> list[click.Parameter]:
-    return [*_places(), *_behaviour(), *_bounds_of_connections(), *_bounds_of_batches(), *_bounds_of_verification()]
+    return [
+        *_places(),
+        *_surroundings(),
+        *_behaviour(),
+        *bounds_of_connections(),
+        *bounds_of_batches(),
+        *bounds_of_verification(),
+    ]
 
 
 def _places() -> list[click.Parameter]:
@@ -115,8 +107,9 @@ def _places() -> list[click.Parameter]:
             "--service",
             parse_target,
             "127.0.0.1:50051",
-            "The service: HOST:PORT, several IP addresses with commas, or dns:///NAME:PORT.",
+            "The service: HOST:PORT, several IP addresses with commas, dns:///NAME:PORT, or unix:/PATH.",
         ),
+        *_files_of_service_tls(),
         click.Option(
             ["--state-dir"],
             type=click.Path(file_okay=False, path_type=Path),
@@ -126,9 +119,50 @@ def _places() -> list[click.Parameter]:
     ]
 
 
+def _files_of_service_tls() -> list[click.Parameter]:
+    pem = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return [
+        click.Option(
+            ["--service-ca"],
+            type=pem,
+            default=None,
+            help="Who signs the service's certificate, PEM: TLS to the service. Read again when it changes.",
+        ),
+        click.Option(["--client-cert"], type=pem, default=None, help="Our certificate for the service, PEM; likewise."),
+        click.Option(["--client-key"], type=pem, default=None, help="Its key, PEM, without a pass phrase."),
+        click.Option(
+            ["--service-name"],
+            default="",
+            show_default="the host in --service",
+            help="The name in the service's certificate.",
+        ),
+    ]
+
+
+def _surroundings() -> list[click.Parameter]:
+    pem = click.Path(dir_okay=False, path_type=Path)
+    return [
+        click.Option(
+            ["--tls-cert"],
+            type=pem,
+            default=None,
+            help="Certificate chain of the public port, PEM; read anew when it changes.",
+        ),
+        click.Option(["--tls-key"], type=pem, default=None, help="Its key, PEM, without a pass phrase."),
+        click.Option(
+            ["--trusted-proxy"],
+            metavar="CIDR[,CIDR]",
+            default="",
+            show_default="none",
+            help="Networks of the proxies before the shim: believed about where a request came from (X-Forwarded-For).",
+            callback=lambda _, __, value: parse_networks(value),
+        ),
+    ]
+
+
 def _behaviour() -> list[click.Parameter]:
     return [
-        _bounded("--workers", 1, 64, 1, "Processes that take requests: as many as there are cores for them."),
+        bounded("--workers", 1, 64, 1, "Processes that take requests: as many as there are cores for them."),
         click.Option(
             ["--host-id"],
             default=_name_host,
@@ -152,68 +186,6 @@ def _behaviour() -> list[click.Parameter]:
     ]
 
 
-def _bounds_of_connections() -> list[click.Parameter]:
-    return [
-        _bounded(
-            "--max-connections",
-            1,
-            1_000_000,
-            _CONNECTIONS.max_connections,
-            "Open connections of a worker; past it the next ones wait to be accepted.",
-        ),
-        _bounded(
-            "--max-body-bytes-in-memory",
-            2**18,
-            2**34,
-            _CONNECTIONS.max_body_bytes,
-            "Bytes of a worker's requests that are not answered yet; past it callers get 503.",
-        ),
-        _bounded(
-            "--max-journal-bytes",
-            2**20,
-            2**50,
-            10 * 2**30,
-            "Bytes of the host's journal; past it callers get 503.",
-        ),
-    ]
-
-
-def _bounds_of_batches() -> list[click.Parameter]:
-    return [
-        _bounded("--max-batch-messages", 1, 1_000, _BATCHES.max_messages, "Messages a batch."),
-        _bounded("--max-batches-in-flight", 1, 64, _BATCHES.max_in_flight, "Batches out at once."),
-        _bounded(
-            "--max-waiting-messages",
-            1,
-            10_000_000,
-            _BATCHES.max_waiting_messages,
-            "Messages that may wait for a batch; past it they go to the journal.",
-        ),
-        _bounded(
-            "--max-waiting-bytes",
-            2**20,
-            2**34,
-            _BATCHES.max_waiting_bytes,
-            "Bytes that may wait for a batch; past it messages go to the journal.",
-        ),
-    ]
-
-
-def _bounds_of_verification() -> list[click.Parameter]:
-    return [
-        _bounded(
-            "--verification-threads", 1, 64, _VERIFICATION.threads, "Passwords verified at once: 40 ms, 19 MiB each."
-        ),
-        _bounded(
-            "--max-waiting-verifications",
-            0,
-            10_000,
-            _VERIFICATION.max_waiting,
-            "Passwords that may wait to be verified; past it callers get 503.",
-        ),
-    ]
-
-
 def _parsed(flag: str, parse: Callable[[str], object], default: str, explanation: str) -> click.Option:
     return click.Option(
         [flag], metavar="HOST:PORT", default=default, help=explanation, callback=lambda _, __, value: parse(value)
@@ -224,15 +196,12 @@ def _chosen(flag: str, choices: Sequence[str], default: str, explanation: str) -
     return click.Option([flag], type=click.Choice(choices), default=default, help=explanation)
 
 
-def _bounded(flag: str, low: int, high: int, default: int, explanation: str) -> click.Option:
-    return click.Option([flag], type=click.IntRange(low, high), default=default, help=explanation)
-
-
 def _to_settings(values: dict[str, Any]) -> Settings:
     return Settings(
         listen=values["listen"],
         admin_listen=values["admin_listen"],
         service=values["service"],
+        service_tls=to_service_tls(values),
         state_dir=values["state_dir"],
         host_id=values["host_id"],
         workers=values["workers"],
@@ -240,18 +209,20 @@ def _to_settings(values: dict[str, Any]) -> Settings:
         max_journal_bytes=values["max_journal_bytes"],
         reply=values["reply"],
         log_level=values["log_level"],
-        connections=ConnectionLimits(
-            max_connections=values["max_connections"],
-            max_body_bytes=values["max_body_bytes_in_memory"],
-        ),
-        batches=BatchLimits(
-            max_messages=values["max_batch_messages"],
-            max_in_flight=values["max_batches_in_flight"],
-            max_waiting_messages=values["max_waiting_messages"],
-            max_waiting_bytes=values["max_waiting_bytes"],
-        ),
-        verification=VerificationLimits(
-            threads=values["verification_threads"],
-            max_waiting=values["max_waiting_verifications"],
-        ),
+        certificate=_to_files(values["tls_cert"], values["tls_key"]),
+        trusted_proxies=values["trusted_proxy"],
+        connections=to_connections(values),
+        batches=to_batches(values),
+        verification=to_verification(values),
     )
+
+
+def _to_files(certificate: Path | None, key: Path | None) -> CertificateFiles | None:
+    return CertificateFiles(certificate, key) if certificate and key else None
+
+
+def _find_conflicts(values: dict[str, Any]) -> list[str]:
+    faults = [*find_conflicts_of_service_tls(values)]
+    if (values["tls_cert"] is None) != (values["tls_key"] is None):
+        faults.append("--tls-cert and --tls-key need each other; give both, or neither")
+    return faults

@@ -31,7 +31,7 @@ async def hand_over_only(settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         marks = Marks(folder)
         stack.callback(marks.close)
-        link = Link(settings.service)
+        link = Link(settings.service, settings.service_tls)
         stack.push_async_callback(link.close)
         drainer = Drainer(folder, marks, link, metrics=JournalMetrics(CollectorRegistry()))
         stack.callback(drainer.close)

@@ -49,7 +49,7 @@ class Host:
         folder = find_journal(settings)
         self._marks = Marks(folder)
         stack.callback(self._marks.close)
-        self._link = ReportingLink(settings.service)
+        self._link = ReportingLink(settings.service, settings.service_tls)
         stack.push_async_callback(self._link.close)
         self._drainer = Drainer(folder, self._marks, self._link, metrics=metrics)
         stack.callback(self._drainer.close)

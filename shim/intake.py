@@ -26,13 +26,14 @@ from shim.authorization import Verifier
 from shim.batching import Batcher, Failure
 from shim.channel import Channel
 from shim.credentials import Credentials
-from shim.errors import OverloadError
+from shim.errors import GuessLimitError, OverloadError
 from shim.journal import EntryKind, Journal, JournalError, JournalFullError, Marks
 from shim.journal.payload import encode_kept
 from shim.link import encode
 from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
 from shim.replica import Replica
+from shim.request_head import WebhookHead
 from shim.translation import TRANSLATORS
 from shim.translation.forms import FormError, Violation, parse_form
 
@@ -57,6 +58,8 @@ class WebhookRequest:
     received_at_ns: int
     get_headers: Callable[[], Iterable[tuple[str, str]]] = tuple
     """Called only when the request is quarantined."""
+    find_source: Callable[[], str | None] = lambda: None
+    """Called only when the caller must be verified: the address that the request came from, if that is known."""
 
 
 Respond = Callable[[Answer], None]
@@ -98,6 +101,11 @@ class Intake:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def is_known(self, head: WebhookHead) -> bool:
+        """Whether the caller was verified before, so that its message goes straight to the batch."""
+        channel = self._replica.find(head.channel_config_id, head.integrator)
+        return channel is not None and self._verifier.is_remembered(channel, head.credentials)
+
     async def _take_unverified(self, request: WebhookRequest, respond: Respond) -> None:
         with _Answering(respond):
             if not self._replica.is_complete:
@@ -105,6 +113,9 @@ class Intake:
                 return
             try:
                 channel = await self._verify(request)
+            except GuessLimitError:
+                respond(answers.VERIFICATION_LIMITED)
+                return
             except OverloadError:
                 respond(answers.VERIFICATION_OVERLOADED)
                 return
@@ -115,15 +126,15 @@ class Intake:
 
     async def _verify(self, request: WebhookRequest) -> Channel | None:
         """Return the channel that the caller may speak for. Never None before the service was asked, if it can be."""
-        channel_config_id, credentials = request.channel_config_id, request.credentials
+        channel_config_id, credentials, source = request.channel_config_id, request.credentials, request.find_source()
         copy = self._replica.find(channel_config_id, request.integrator)
-        if await self._verifier.verify(channel_config_id, copy, credentials):
+        if await self._verifier.verify(channel_config_id, copy, credentials, source):
             return copy
         await self._questions.ask(channel_config_id)
         current = self._replica.find(channel_config_id, request.integrator)
         if current is None or (copy and copy.credential_revision == current.credential_revision):
             return None
-        return current if await self._verifier.verify(channel_config_id, current, credentials) else None
+        return current if await self._verifier.verify(channel_config_id, current, credentials, source) else None
 
     def _take_verified(self, request: WebhookRequest, channel: Channel, respond: Respond) -> None:
         if not channel.is_enabled:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -23,7 +26,13 @@ from aicc.mo.v1.message_ingest_pb2 import (
 )
 from aicc.mo.v1.message_pb2 import MoMessage
 
-from shim.errors import ServiceFaultError, ServiceUnavailableError
+from shim.errors import ServiceFaultError, ServiceUnavailableError, StartError
+from shim.followed_files import FollowedFiles
+from shim.lifetime import cancel, log_death
+from shim.service_channel import open_channel
+from shim.service_tls import ServiceTls, find_tls_fault
+
+_log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 2.0
 """The deadline of a batch. The service's own is 1.5 s, so that it is the one that says what was too slow."""
@@ -31,8 +40,12 @@ QUESTION_SECONDS = 0.5
 SILENCE_SECONDS = 15.0
 """A watch that is silent for so long is dead: there is a heartbeat every 5 s."""
 
+_MOST_DETAILS = 300
+# What a call fails with when somebody has to give us a role, which no message must suffer from.
+_REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 # What a call fails with when the service is away, slow or overloaded; everything else is a fault of ours.
 _AWAY = {
+    *_REFUSALS,
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -69,23 +82,60 @@ FROM_JOURNAL = IngestBatchRequest(is_from_journal=True).SerializeToString()
 """What to join a batch with whose messages come out of the journal."""
 
 
-class Link:
-    """The calls that the shim makes."""
+class _Calls:
+    """One channel, and the calls over it."""
 
-    def __init__(self, target: str) -> None:
-        """Connect to a gRPC target, in the background and again and again."""
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._directory = ChannelDirectoryStub(self._channel)
-        self._ingest_batch: grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse] = self._channel.unary_unary(
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.directory = ChannelDirectoryStub(channel)
+        self.ingest_batch: grpc.aio.UnaryUnaryMultiCallable[bytes, IngestBatchResponse] = channel.unary_unary(
             "/aicc.mo.v1.MessageIngest/IngestBatch",
             request_serializer=None,  # the batch is encoded already
             response_deserializer=IngestBatchResponse.FromString,
         )
-        self._quarantine: grpc.aio.UnaryUnaryMultiCallable[bytes, QuarantineResponse] = self._channel.unary_unary(
+        self.quarantine: grpc.aio.UnaryUnaryMultiCallable[bytes, QuarantineResponse] = channel.unary_unary(
             "/aicc.mo.v1.MessageIngest/Quarantine",
             request_serializer=None,
             response_deserializer=QuarantineResponse.FromString,
         )
+
+
+class Link:
+    """The calls that the shim makes, over a channel that is replaced when the files of its TLS change."""
+
+    def __init__(self, target: str, tls: ServiceTls | None = None) -> None:
+        """Connect to a gRPC target, in the background and again and again.
+
+        Raises `StartError` when a file of the TLS can't be used.
+        """
+        self._target = target
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        files = FollowedFiles(tls.paths) if tls else None
+        self._calls = self._connect()
+        if files:
+            self._run(self._follow(files))
+
+    def _connect(self) -> _Calls:
+        return _Calls(open_channel(self._target, self._tls, options=_OPTIONS))
+
+    async def _follow(self, files: FollowedFiles) -> None:
+        async for _ in files.changes():
+            old = self._calls
+            try:
+                self._calls = self._connect()
+            except StartError as error:
+                _log.error("service_certificates_refused", extra={"reason": str(error), "action": "the old ones stay"})
+                continue
+            _log.info("service_certificates_reloaded")
+            # What is under way there ends in its time; the watch has moved by then, or is dead.
+            self._run(old.channel.close(2 * SILENCE_SECONDS))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_death)
 
     async def send(self, batch: bytes) -> Sequence[IngestResult]:
         """Have an encoded `IngestBatchRequest` stored: one result a message, in order.
@@ -94,7 +144,7 @@ class Link:
         `ServiceFaultError` when the service refuses the batch as such.
         """
         try:
-            response = await self._ingest_batch(batch, timeout=BATCH_SECONDS)
+            response = await self._calls.ingest_batch(batch, timeout=BATCH_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         return response.results
@@ -102,7 +152,7 @@ class Link:
     async def quarantine(self, batch: bytes) -> None:
         """Have an encoded `QuarantineRequest` kept. Raises what `send` does."""
         try:
-            await self._quarantine(batch, timeout=BATCH_SECONDS)
+            await self._calls.quarantine(batch, timeout=BATCH_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
 
@@ -111,22 +161,22 @@ class Link:
 
         It always ends with `ServiceUnavailableError` or `ServiceFaultError`.
         """
-        request = WatchChannelsRequest(directory_id=directory_id, after_revision=after_revision)
-        # Waits for the connection, so that it begins the moment that the service is there again.
-        call = self._directory.WatchChannels(request, wait_for_ready=True)
-        try:
-            while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    response = await call.read()
-                if not isinstance(response, WatchChannelsResponse):
-                    raise ServiceUnavailableError("the service ended the stream")
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
-        except TimeoutError:
-            raise ServiceUnavailableError("the service fell silent") from None
-        finally:
-            call.cancel()
+        while True:
+            calls = self._calls
+            async with aclosing(_watch(calls, directory_id, after_revision)) as responses:
+                try:
+                    async for response in responses:
+                        yield response
+                        directory_id, after_revision = response.directory_id, response.revision
+                        if response.caught_up and calls is not self._calls:
+                            break  # the rest comes over the new channel
+                except ServiceUnavailableError as error:
+                    raise await self._explain(error) from None
+
+    async def _explain(self, error: ServiceUnavailableError) -> ServiceUnavailableError:
+        """Return the error, with what is wrong about TLS when that is why."""
+        fault = await asyncio.to_thread(find_tls_fault, self._target, self._tls)
+        return ServiceUnavailableError(f"{error}: {fault}") if fault else error
 
     async def ask(self, channel_config_id: str) -> ChannelReplica | None:
         """Return the channel as the service has it now; None when there is none and never was.
@@ -135,17 +185,42 @@ class Link:
         """
         request = GetChannelReplicaRequest(channel_config_id=channel_config_id)
         try:
-            response = await self._directory.GetChannelReplica(request, timeout=QUESTION_SECONDS)
+            response = await self._calls.directory.GetChannelReplica(request, timeout=QUESTION_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         return response.channel if response.HasField("channel") else None
 
     async def close(self) -> None:
         """Hang up."""
-        await self._channel.close()
+        for task in [*self._tasks]:
+            await cancel(task)
+        await self._calls.channel.close()
+
+
+async def _watch(calls: _Calls, directory_id: str, after_revision: int) -> AsyncGenerator[WatchChannelsResponse, None]:
+    request = WatchChannelsRequest(directory_id=directory_id, after_revision=after_revision)
+    # Waits for the connection, so that it begins the moment that the service is there again.
+    call = calls.directory.WatchChannels(request, wait_for_ready=True)
+    try:
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                response = await call.read()
+            if not isinstance(response, WatchChannelsResponse):
+                raise ServiceUnavailableError("the service ended the stream")
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise _translate(error) from None
+    except TimeoutError:
+        raise ServiceUnavailableError("the service fell silent") from None
+    finally:
+        call.cancel()
 
 
 def _translate(error: grpc.aio.AioRpcError) -> ServiceUnavailableError | ServiceFaultError:
+    code = error.code()
+    if code in _REFUSALS:
+        # Which role is missing; nobody else's business is in it.
+        return ServiceUnavailableError(f"{code.name}: {(error.details() or '')[:_MOST_DETAILS]}")
     # The code alone: details could hold what is nobody's business.
-    kind = ServiceUnavailableError if error.code() in _AWAY else ServiceFaultError
-    return kind(error.code().name)
+    kind = ServiceUnavailableError if code in _AWAY else ServiceFaultError
+    return kind(code.name)

@@ -39,11 +39,13 @@ class WebhookMetrics:
 class VerificationMetrics:
     """Who calls."""
 
-    RESULTS = ("remembered", "correct", "wrong", "overloaded")
+    RESULTS = ("remembered", "correct", "wrong", "overloaded", "limited")
 
     def __init__(self, registry: CollectorRegistry) -> None:
         counter = Counter("mo_verifications", "Credentials checked, by result.", ["result"], registry=registry)
-        self.remembered, self.correct, self.wrong, self.overloaded = (counter.labels(result) for result in self.RESULTS)
+        self.remembered, self.correct, self.wrong, self.overloaded, self.limited = (
+            counter.labels(result) for result in self.RESULTS
+        )
         self.computations = Counter("mo_password_computations", "Argon2id computations.", registry=registry)
         self.waiting = Gauge("mo_password_computations_waiting", "Computations begun or waiting.", registry=registry)
 

@@ -26,7 +26,7 @@ class ReportingLink(Link):
     async def report(self, report: ShimReport) -> bool:
         """Send a report; False when the service didn't take it."""
         try:
-            await self._directory.ReportShim(ReportShimRequest(report=report), timeout=_REPORT_SECONDS)
+            await self._calls.directory.ReportShim(ReportShimRequest(report=report), timeout=_REPORT_SECONDS)
         except grpc.aio.AioRpcError as error:
             _log.debug("report_failed", extra={"reason": error.code().name})
             return False

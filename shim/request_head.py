@@ -14,7 +14,9 @@ MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body is read and thrown away, so that the answer arrives and the connection lives."""
 
 _PATH = re.compile(
-    rf"/social/on/whatsapp/({'|'.join(map(re.escape, TRANSLATORS))})/message/([A-Za-z0-9._~-]{{1,128}})(?:\?.*)?"
+    # RFC 9112 wants the absolute form understood, and the authority in it ignored: every host is ours.
+    r"(?:https?://[^/?#]*)?"
+    rf"/social/on/whatsapp/({'|'.join(map(re.escape, TRANSLATORS))})/message/([A-Za-z0-9._~-]{{1,128}})(?:\?.*)?",
 )
 _FORM = "application/x-www-form-urlencoded"
 
@@ -44,6 +46,18 @@ def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]
     if credentials is None:
         return answers.CHALLENGE
     return WebhookHead(match[1], match[2], credentials)
+
+
+def is_unambiguous(version: str, get_headers: Callable[[str], Sequence[str]]) -> bool:
+    """Whether whoever passed the request on has seen the same one, as far as Tornado doesn't see to it.
+
+    RFC 9112: one host in HTTP/1.1, and one way to tell where the body ends, which in HTTP/1.0 is its length.
+    """
+    hosts, lengths = len(get_headers("Host")), get_headers("Content-Length")
+    if hosts > 1 or (not hosts and version == "HTTP/1.1") or len(lengths) > 1 or (lengths and "," in lengths[0]):
+        return False
+    codings = get_headers("Transfer-Encoding")
+    return not codings or (len(codings) == 1 and not lengths and version == "HTTP/1.1")
 
 
 def check_size(head: WebhookHead | Answer, size: int) -> WebhookHead | Answer:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from shim.authorization import VerificationLimits
 from shim.batching import BatchLimits
-from shim.webhook import ConnectionLimits
+from shim.certificate import CertificateFiles
+from shim.connection_limits import ConnectionLimits
+from shim.service_tls import ServiceTls
 
 
 class Address(NamedTuple):
@@ -30,6 +32,12 @@ class Settings:
     service: str
     """A gRPC target."""
     state_dir: Path
+    service_tls: ServiceTls | None = None
+    """None: plain text, for a service on this machine."""
+    certificate: CertificateFiles | None = None
+    """Of the public port, which speaks TLS then."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose machines are believed about where a request came from."""
     host_id: str = "shim"
     workers: int = 1
     reply: str = "empty"
@@ -54,8 +62,24 @@ def from_json(text: str) -> Settings:
             "listen": Address(*values["listen"]),
             "admin_listen": Address(*values["admin_listen"]),
             "state_dir": Path(values["state_dir"]),
+            "service_tls": _to_service_tls(values["service_tls"]),
+            "certificate": _to_files(values["certificate"]),
+            "trusted_proxies": tuple(values["trusted_proxies"]),
             "connections": ConnectionLimits(**values["connections"]),
             "batches": BatchLimits(**values["batches"]),
             "verification": VerificationLimits(**values["verification"]),
         }
+    )
+
+
+def _to_files(paths: dict[str, str] | None) -> CertificateFiles | None:
+    return CertificateFiles(Path(paths["certificate"]), Path(paths["key"])) if paths else None
+
+
+def _to_service_tls(values: dict[str, str | None] | None) -> ServiceTls | None:
+    if values is None:
+        return None
+    cert, key = values["cert"], values["key"]
+    return ServiceTls(
+        Path(values["ca"] or ""), Path(cert) if cert else None, Path(key) if key else None, values["name"] or ""
     )

@@ -12,7 +12,8 @@ from shim.settings import Address
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 1_024
+_BACKLOG = 4_096
+"""How many connections may wait to be accepted; the system may allow fewer (net.core.somaxconn)."""
 _FIRST_INHERITED = 3
 
 

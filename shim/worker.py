@@ -10,9 +10,10 @@ import logging
 import resource
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ from prometheus_client import CollectorRegistry
 from shim import answers, logs
 from shim.authorization import Verifier
 from shim.batching import Batcher
+from shim.certificate import Certificate
+from shim.connection_limits import ConnectionLimits
 from shim.errors import StartError
 from shim.health import Health, Readiness, Reason
 from shim.host import find_journal
@@ -43,8 +46,9 @@ from shim.questions import Questions
 from shim.replica import Replica
 from shim.replica_slot import open_replica_store
 from shim.settings import Settings, from_json
+from shim.source_address import TrustedProxies
 from shim.sums import take_snapshot
-from shim.webhook import ConnectionLimits, WebhookServer
+from shim.webhook import WebhookServer
 
 _log = logging.getLogger("shim.worker")
 
@@ -75,7 +79,8 @@ async def open_worker(
         limits = allow_files(part.settings.connections)
         intake = _open_intake(stack, part, registry, health, journal_metrics)
         metrics = WebhookMetrics(registry, answers.NAMES)
-        server = WebhookServer(intake, metrics, limits)
+        proxies = TrustedProxies(part.settings.trusted_proxies)
+        server = WebhookServer(intake, metrics, limits, proxies, _follow_certificate(stack, part.settings, health))
         keep_running(stack, "sweep", server.sweep())
         stack.push_async_callback(server.drain, _DRAIN_SECONDS)
         server.serve(part.sockets)
@@ -84,18 +89,36 @@ async def open_worker(
         yield
 
 
+def _follow_certificate(
+    stack: AsyncExitStack, settings: Settings, health: Health
+) -> Callable[[], ssl.SSLContext | None]:
+    if settings.certificate is None:
+        return lambda: None
+    # What callers send in place of a handshake is a line in the log for each of them: not of ours.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
+    certificate = Certificate(settings.certificate)
+    health.add(certificate.find_reasons)
+    keep_running(stack, "certificate", certificate.follow())
+    return certificate.get_context
+
+
 def _open_intake(
     stack: AsyncExitStack, part: Part, registry: CollectorRegistry, health: Health, journal_metrics: JournalMetrics
 ) -> Intake:
     settings = part.settings
     store = open_replica_store(stack.enter_context(ExitStack()), settings.state_dir, part.slot)
-    link = Link(settings.service)
+    link = Link(settings.service, settings.service_tls)
     stack.push_async_callback(link.close)
     replica_metrics = ReplicaMetrics(registry)
     replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
     health.add(lambda: _check_replica(replica))
     keep_running(stack, "follow", replica.follow())
-    verifier = Verifier(limits=settings.verification, metrics=VerificationMetrics(registry), clock=time.time)
+    verifier = Verifier(
+        limits=settings.verification,
+        metrics=VerificationMetrics(registry),
+        clock=time.time,
+        monotonic_clock=time.monotonic,
+    )
     stack.callback(verifier.close)
     marks, journal = _open_journal(stack, part, journal_metrics)
     quarantine = Quarantine(link, journal, metrics=QuarantineMetrics(registry))

@@ -18,7 +18,7 @@ SHIM, SERVICE, STORE = "shim/**/*.py", "service/**/*.py", "service/store/**/*.py
 GRPC = ("grpc", "grpc_health", "grpc_reflection", "grpc_status")
 GENERATED = ("aicc", "google")
 DATABASES = ("apsw", "sqlite3", "asyncpg", "psycopg", "sqlalchemy")
-SHIM_KNOWS_GRPC = ("shim/link.py", "shim/reports.py", "shim/cli/*.py", "shim/demo.py")
+SHIM_KNOWS_GRPC = ("shim/link.py", "shim/service_channel.py", "shim/reports.py", "shim/cli/*.py", "shim/demo.py")
 SHIM_KEEPS = ("shim/replica_store.py", "shim/replica_slot.py", "shim/journal/*.py")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MOST_REMEMBERED = 1000
 
 Needs = Callable[[Any], Iterable[Need]]
+FindPolicy = Callable[[], Policy]
 
 
 def _needs_of_ingest(request: Any) -> Iterable[Need]:
@@ -30,7 +31,8 @@ def _needs_of_ingest(request: Any) -> Iterable[Need]:
 
 
 def _needs_of_batch(request: Any) -> Iterable[Need]:
-    return [Need(Role.INGEST, channel) for channel in {message.channel_config_id for message in request.messages}]
+    channels = {message.channel_config_id for message in request.messages} or {""}
+    return [Need(Role.INGEST, channel) for channel in channels]
 
 
 def _needs_of_assignment(request: Any) -> Iterable[Need]:
@@ -59,10 +61,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Checks each call against the policy of that moment.
 
     A call is let through or refused as a whole, before any of it is done. A stream that is open ends with its next
-    response once its caller has lost the role. A method that the table doesn't know is refused to everybody.
+    response once its caller has lost the role. A method that the table doesn't know is refused to everybody. Stands
+    behind `ErrorInterceptor`, which makes a status of what it raises.
     """
 
-    def __init__(self, find_policy: Callable[[], Policy]) -> None:
+    def __init__(self, find_policy: FindPolicy) -> None:
         self._find_policy = find_policy
         self._told: set[tuple[str, str, str]] = set()
         self._told_of: Policy | None = None
@@ -131,38 +134,37 @@ def _guard_unary(behavior: Any, check: Check) -> Any:
     return call
 
 
-def _guard_responses(behavior: Any, check: Check, find_policy: Callable[[], Policy]) -> Any:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        policy = find_policy()
+def _guard_responses(behavior: Any, check: Check, find_policy: FindPolicy) -> Any:
+    def call(request: Any, context: Any) -> AsyncIterator[Any]:
         check(request, context)
-        async with aclosing(behavior(request, context)) as responses:
-            async for response in responses:
-                if find_policy() is not policy:
-                    policy = find_policy()
-                    check(request, context)
-                yield response
+        return _while_allowed(behavior(request, context), partial(check, request, context), find_policy)
 
     return call
 
 
-def _guard_both(behavior: Any, check: Check, find_policy: Callable[[], Policy]) -> Any:
-    async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        policy = find_policy()
-        first: Any = None
+def _guard_both(behavior: Any, check: Check, find_policy: FindPolicy) -> Any:
+    def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        first: list[Any] = []
 
         async def checked() -> AsyncIterator[Any]:
-            nonlocal first
             async for request in requests:
-                if first is None:
+                if not first:
                     check(request, context)
-                    first = request
+                    first.append(request)
                 yield request
 
-        async with aclosing(behavior(checked(), context)) as responses:
-            async for response in responses:
-                if find_policy() is not policy:
-                    policy = find_policy()
-                    check(first, context)
-                yield response
+        return _while_allowed(behavior(checked(), context), lambda: check(first[0], context), find_policy)
 
     return call
+
+
+async def _while_allowed(
+    responses: AsyncGenerator[Any, None], check_again: Callable[[], None], find_policy: FindPolicy
+) -> AsyncIterator[Any]:
+    policy = find_policy()
+    async with aclosing(responses):
+        async for response in responses:
+            if find_policy() is not policy:
+                policy = find_policy()
+                check_again()
+            yield response

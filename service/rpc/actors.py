@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from service.rpc.identities import identity_of
+
 OPERATOR_KEY = "mo-operator"
 LONGEST = 128
 
 
 def actor_of(context: Any) -> str:
-    """Return what the caller calls itself in the metadata `mo-operator`, else its address.
+    """Return whom the caller's certificate names, and what the caller calls itself in the metadata `mo-operator`.
 
-    Printable ASCII, at most 128 characters. Nothing vouches for a name: it says who, not whether one may.
+    Without a certificate, what it calls itself, else its address. Printable ASCII, at most 128 characters each.
+    Nothing vouches for what a caller calls itself: beside a verified name, it is said to be just that.
     """
-    named = next((value for key, value in context.invocation_metadata() or () if key == OPERATOR_KEY), "")
-    return _printable(str(named)) or _address_of(context.peer())
+    called = next((value for key, value in context.invocation_metadata() or () if key == OPERATOR_KEY), "")
+    named, identity = _printable(str(called)), _printable(identity_of(context) or "")
+    if identity and named:
+        return f"{identity} (calls itself {named})"
+    return identity or named or _address_of(context.peer())
 
 
 def _address_of(peer: str) -> str:

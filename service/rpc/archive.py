@@ -13,7 +13,7 @@ from service import checks
 from service.erasure import erase_sender
 from service.errors import InvalidRequest, NotFound, Violation
 from service.models import AuditEntry, Conversation, HeldSelection, MessageFilter, MessageKey
-from service.operations import HeldMessages
+from service.operations import HeldMessages, ReRouteOutcome
 from service.rpc import paging
 from service.rpc.actors import actor_of
 from service.rpc.convert import (
@@ -28,6 +28,8 @@ from service.rpc.convert import (
 from service.store.contract import Store
 
 MOST_AT_ONCE = 1000
+
+RE_ROUTE_OUTCOMES = {outcome: pb.ReRouteOutcome.Value(f"RE_ROUTE_OUTCOME_{outcome.name}") for outcome in ReRouteOutcome}
 
 
 class ArchiveServicer(MessageArchiveServicer):
@@ -73,6 +75,22 @@ class ArchiveServicer(MessageArchiveServicer):
             released=outcome.settled,
             still_held=outcome.still_held,
             next_page_token=paging.write_position(outcome.next_after),
+        )
+
+    async def ReRoute(self, request: pb.ReRouteRequest, context: Any) -> pb.ReRouteResponse:
+        if not 1 <= len(request.keys) <= MOST_AT_ONCE:
+            raise InvalidRequest([Violation("keys", f"must be 1 to {MOST_AT_ONCE}")])
+        keys = [MessageKey(key.channel_config_id, key.message_sid) for key in request.keys]
+        results = await self._held.re_route(keys, actor=actor_of(context))
+        return pb.ReRouteResponse(
+            results=[
+                pb.ReRouteResult(
+                    outcome=RE_ROUTE_OUTCOMES[outcome],
+                    route_id=decision.route_id if decision else "",
+                    destinations=decision.destinations if decision else (),
+                )
+                for outcome, decision in results
+            ]
         )
 
     async def DiscardHeld(self, request: pb.DiscardHeldRequest, context: Any) -> pb.DiscardHeldResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 from aicc.mo.v1 import (
     channel_directory_pb2,
@@ -17,11 +19,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from service.access import Policy
 from service.directory import ChannelDirectory
 from service.feed import MessageFeed
 from service.ingest import MessageIngest
 from service.operations import HeldMessages
 from service.routed_channels import RoutedChannels
+from service.rpc.access import AccessInterceptor
 from service.rpc.archive import ArchiveServicer
 from service.rpc.convert import fingerprint_of
 from service.rpc.convert_routes import read_facts
@@ -81,11 +85,13 @@ def build_server(
     health: Health,
     replays_started: Signal,
     clock: Clock,
+    find_policy: Callable[[], Policy] | None,
 ) -> grpc.aio.Server:
-    """Return a server that isn't listening yet."""
+    """Return a server that isn't listening yet. Without a policy, every caller may do everything."""
     ingest = MessageIngest(store, channels, fingerprint_of)
     held = HeldMessages(store, channels, read_facts)
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+    guards = [AccessInterceptor(find_policy)] if find_policy else []
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), *guards], options=OPTIONS)
     message_ingest_pb2_grpc.add_MessageIngestServicer_to_server(IngestServicer(ingest, store), server)
     channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(
         DirectoryServicer(directory, ShimReports(clock)), server

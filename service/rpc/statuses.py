@@ -22,6 +22,7 @@ CODES: dict[type[errors.GatewayError], int] = {
     errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
     errors.Conflict: code_pb2.ABORTED,
     errors.StillInUse: code_pb2.FAILED_PRECONDITION,
+    errors.CannotSeal: code_pb2.FAILED_PRECONDITION,
     errors.StoreUnavailable: code_pb2.UNAVAILABLE,
     errors.Stopping: code_pb2.UNAVAILABLE,
 }
@@ -57,16 +58,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(OURS):
             return handler
         if handler.unary_unary:
-            wrapped = _wrap_unary(handler.unary_unary, method)
-            return _handler(grpc.unary_unary_rpc_method_handler, wrapped, handler)
-        if handler.unary_stream:
-            wrapped = _wrap_stream(handler.unary_stream, method)
-            return _handler(grpc.unary_stream_rpc_method_handler, wrapped, handler)
-        wrapped = _wrap_stream(handler.stream_stream, method)
-        return _handler(grpc.stream_stream_rpc_method_handler, wrapped, handler)
+            return replace_behavior(handler, _wrap_unary(handler.unary_unary, method))
+        return replace_behavior(handler, _wrap_stream(handler.unary_stream or handler.stream_stream, method))
 
 
-def _handler(make: Any, behavior: Any, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def replace_behavior(handler: Any, behavior: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler like this one that does something else. None of ours takes a stream and answers once."""
+    make: Any = grpc.stream_stream_rpc_method_handler
+    if handler.unary_unary:
+        make = grpc.unary_unary_rpc_method_handler
+    elif handler.unary_stream:
+        make = grpc.unary_stream_rpc_method_handler
     made: grpc.RpcMethodHandler[Any, Any] = make(
         behavior, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
     )

@@ -174,6 +174,15 @@ class AsideStore(Protocol):
     async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         """Settle held messages without delivering them; return how many were still held."""
 
+    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Collection[int]:
+        """Give stored messages other decisions; return the sequences of those whose deliveries changed.
+
+        What is not delivered yet leaves a destination that the decision doesn't name, and a
+        destination that never had the message gets it, in the order of its conversation among what
+        waits there. What is out, settled or dead-lettered stays. Held and discarded messages are
+        left alone.
+        """
+
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
         """Return the payloads of stored messages."""
 

@@ -1,24 +1,25 @@
 """`mo message`: what was received, and what became of it."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
 from aicc.mo.v1 import message_archive_pb2 as pb
 from aicc.mo.v1.message_feed_pb2 import ListDeadLettersRequest, ReplaySelection, StartReplayRequest
+from aicc.mo.v1.message_pb2 import MessageKey
 
 from shim.cli import archive, dead_letters, holds, replays
 from shim.cli.confirmation import confirm_final
 from shim.cli.connection import Connection, run
 from shim.cli.erasure import erase, erased_fields, is_nothing
 from shim.cli.life import Event, life
-from shim.cli.output import json_line, note, write_item, write_items, write_line, write_table
+from shim.cli.output import json_line, json_object, note, write_item, write_items, write_line, write_table
 from shim.cli.proto_times import to_timestamp
 from shim.cli.recorded_replay import counted_fields, replay_fields
 from shim.cli.stored_message import message_columns
-from shim.cli.texts import short_sender
+from shim.cli.texts import enum_text, short_sender
 from shim.cli.usage import Noun, argument, option, settings
 from shim.cli.values import as_time
 
@@ -28,6 +29,8 @@ _STATES = {
     "held": pb.MESSAGE_STATE_HELD,
     "discarded": pb.MESSAGE_STATE_DISCARDED,
 }
+
+_ROUTED = {pb.RE_ROUTE_OUTCOME_RELEASED, pb.RE_ROUTE_OUTCOME_MOVED, pb.RE_ROUTE_OUTCOME_UNCHANGED}
 
 
 @click.group("message", cls=Noun)
@@ -52,11 +55,35 @@ def show(channel_config_id: str, message_sid: str, *, include_text: bool) -> Non
 @argument("message_sids", metavar="SID...", nargs=-1, required=True)
 @click.pass_context
 def re_route(ctx: click.Context, channel_config_id: str, message_sids: tuple[str, ...]) -> None:
-    """Release held messages by today's routes, in their original order.
+    """Route messages anew, by today's routes.
 
-    The same as mo held release. Exits with 1 when one stays held, or wasn't.
+    Held ones are released. Of the others, what is not delivered yet goes where
+    the routes say now, in the order of its conversation; what is out,
+    acknowledged or dead-lettered stays. Exits with 1 when one is not there, or
+    no route wants it.
     """
-    holds.release(ctx, holds.Selected(channel_config_id, message_sids))
+    sids = list(dict.fromkeys(message_sids))
+    results = run(lambda service: _re_route_all(service, channel_config_id, sids))
+    for sid, result in zip(sids, results, strict=True) if settings().json else ():
+        write_line(json_line({"message_sid": sid, **json_object(result)}))
+    if not settings().json:
+        write_table(["message", "outcome", "route", "destinations"], map(_re_routed_row, sids, results))
+    ctx.exit(0 if all(result.outcome in _ROUTED for result in results) else 1)
+
+
+def _re_routed_row(sid: str, result: pb.ReRouteResult) -> list[str]:
+    outcome = enum_text(pb.ReRouteOutcome.Name(result.outcome), "RE_ROUTE_OUTCOME_")
+    return [sid, outcome, result.route_id, ", ".join(result.destinations)]
+
+
+async def _re_route_all(service: Connection, channel_config_id: str, sids: Sequence[str]) -> list[pb.ReRouteResult]:
+    results: list[pb.ReRouteResult] = []
+    for start in range(0, len(sids), holds.MOST_KEYS):
+        part = sids[start : start + holds.MOST_KEYS]
+        keys = [MessageKey(channel_config_id=channel_config_id, message_sid=sid) for sid in part]
+        response = await service.archive.ReRoute(pb.ReRouteRequest(keys=keys), timeout=service.timeout)
+        results += response.results
+    return results
 
 
 @message.verb("list", example="mo message list --channel C17 --since 2h --state held")

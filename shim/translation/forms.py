@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-MAX_PARAMETERS = 1_000
+MAX_PARAMETERS = 200
 
 Form = Sequence[tuple[str, str]]
 

@@ -86,17 +86,21 @@ def test_what_no_route_wants_stays_held_and_it_is_said_why(mo: Mo) -> None:
     assert pulled(mo, "desk") == ["SM1"]
 
 
-def test_named_messages_are_re_routed_and_those_that_are_not_held_are_named(mo: Mo) -> None:
+def test_messages_are_re_routed_whether_held_or_not(mo: Mo) -> None:
     hold(mo, "re-routed", "SM1", "SM2", "SM3")
     give_destination(mo, "re-routed")
     mo.ingest("re-routed", "SM4")
     shown = mo("message", "re-route", "re-routed", "SM3", "SM1", "SM1", "SM4", "SM5", "--json", code=1)
-    assert shown.object == {"released": 2, "still_held": 0}
-    pending, missing = shown.stderr.splitlines()
-    assert '"SM4" is not held' in pending
-    assert 'no message "SM5"' in missing
+    assert [(each["message_sid"], each["outcome"].removeprefix("RE_ROUTE_OUTCOME_")) for each in shown.objects] == [
+        ("SM3", "RELEASED"),
+        ("SM1", "RELEASED"),
+        ("SM4", "UNCHANGED"),
+        ("SM5", "NOT_FOUND"),
+    ]
     assert pulled(mo, "re-routed") == ["SM1", "SM3", "SM4"]
     assert listed(mo, "--channel", "re-routed") == ["SM2"]
+    table = mo("message", "re-route", "re-routed", "SM2").stdout.split()
+    assert table[-4:] == ["SM2", "released", "-", "re-routed"]
 
 
 def test_discarding_needs_a_yes_and_keeps_the_message_in_the_archive(mo: Mo) -> None:

@@ -67,6 +67,13 @@ async def test_an_update_changes_what_it_names_and_a_repeat_nothing(client: Clie
     assert (await find_destination(client, "desk")).settings == wanted
 
 
+async def test_an_update_keeps_what_earlier_ones_changed(client: Client) -> None:
+    await configure(client, pb.DestinationSettings(max_attempts=3), name="desk")
+    settings = await configure(client, pb.DestinationSettings(backoff_jitter=0), name="desk")
+
+    assert (settings.max_attempts, settings.backoff_jitter) == (3, 0)
+
+
 async def test_an_update_of_nothing_makes_the_destination_with_its_defaults(client: Client) -> None:
     assert await configure(client, pb.DestinationSettings(), name="desk") == DEFAULTS
     assert (await find_destination(client, "desk")).backlog == 0

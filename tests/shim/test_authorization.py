@@ -50,6 +50,7 @@ class Bench:
             limits=limits or VerificationLimits(),
             metrics=VerificationMetrics(self.registry),
             clock=lambda: self.now,
+            monotonic_clock=lambda: self.now,
         )
 
     @property

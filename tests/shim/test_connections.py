@@ -2,9 +2,10 @@
 
 import pytest
 
+from shim.connection_limits import ConnectionLimits
 from shim.request_head import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from tests.shim.caller import FORM, Caller, encode_request
-from tests.shim.running import RunningShim
+from tests.shim.running import OpenShim, RunningShim
 
 TOO_LARGE = b"Body=" + b"x" * MAX_BODY_BYTES
 WAY_TOO_LARGE = b"Body=" + b"x" * MAX_DISCARDED_BYTES
@@ -117,11 +118,11 @@ async def test_malformed_http_is_refused(shim: RunningShim) -> None:
         assert await caller.is_closed()
 
 
-async def test_who_is_too_slow_is_hung_up_on(shim: RunningShim, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shim.webhook.WebhookServer.IDLE_SECONDS", 0.01)
-    monkeypatch.setattr("shim.webhook.WebhookServer.BODY_SECONDS", 0.01)
-    async with Caller(shim.listen) as idle, Caller(shim.listen) as slow:
-        slow.send(encode_request()[:-1])
-        assert await idle.is_closed()
-        assert await slow.is_closed()
-    assert await shim.metric("mo_webhook_timeouts_total") == 2
+async def test_who_is_too_slow_is_hung_up_on(open_shim_with: OpenShim) -> None:
+    limits = ConnectionLimits(head_seconds=0.01, body_seconds=0.01)
+    async with open_shim_with(connections=limits) as shim:
+        async with Caller(shim.listen) as idle, Caller(shim.listen) as slow:
+            slow.send(encode_request()[:-1])
+            assert await idle.is_closed()
+            assert await slow.is_closed()
+        assert await shim.metric("mo_webhook_timeouts_total") == 2

@@ -12,11 +12,11 @@ import pytest
 from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
 
+from shim.connection_limits import ConnectionLimits
 from shim.health import Readiness
 from shim.host import check_journal
 from shim.journal import JournalState
 from shim.reports import make_report
-from shim.webhook import ConnectionLimits
 from tests.processes import Process, running_service, running_shim
 from tests.shim.caller import FORM, Caller, encode_request, post
 from tests.shim.fake_service import FakeService
@@ -181,8 +181,10 @@ async def test_past_its_connections_a_worker_lets_the_next_one_wait(open_shim_wi
 async def test_past_their_bytes_bodies_are_answered_with_503(open_shim_with: OpenShim) -> None:
     async with open_shim_with(connections=ConnectionLimits(max_body_bytes=2**18)) as shim:
         body = "&".join(f"{name}={value}" for name, value in FORM.items()) + "&Body=" + "x" * 200_000
-        shim.service.may_answer.clear()
         async with Caller(shim.listen) as first, Caller(shim.listen) as second:
+            assert (await first.post(FORM | {"MessageSid": "SM0"})).status == 204
+            shim.service.arrived.clear()
+            shim.service.may_answer.clear()
             first.send(encode_request(body))
             await shim.service.arrived.wait()
             response = await second.post(body)

@@ -51,7 +51,7 @@ def test_the_defaults_are_those_of_the_house() -> None:
     assert (str(settings.listen), str(settings.admin_listen)) == ("127.0.0.1:8080", "127.0.0.1:8081")
     assert (settings.service, settings.state_dir) == ("ipv4:127.0.0.1:50051", Path("var/shim"))
     assert (settings.workers, settings.hand_over_only) == (1, False)
-    assert (settings.connections.max_connections, settings.connections.max_body_bytes) == (10_000, 64 * 2**20)
+    assert (settings.connections.max_connections, settings.connections.max_body_bytes) == (4_000, 64 * 2**20)
     assert settings.max_journal_bytes == 10 * 2**30
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", settings.host_id)
 

@@ -97,9 +97,9 @@ def test_what_is_not_utf_8_is_refused(body: bytes) -> None:
         parse_form(body)
 
 
-def test_a_thousand_parameters_are_the_most() -> None:
+def test_200_parameters_are_the_most() -> None:
     assert len(parse_form(b"a&&" * MAX_PARAMETERS)) == MAX_PARAMETERS
-    with pytest.raises(FormError, match="1000"):
+    with pytest.raises(FormError, match="200"):
         parse_form(b"a&" * (MAX_PARAMETERS + 1))
 
 

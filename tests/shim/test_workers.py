@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shim.connection_limits import ConnectionLimits
 from shim.errors import StartError
 from shim.flags import parse_target
 from shim.settings import Address, Settings, from_json
 from shim.sums import Sums, take_snapshot
-from shim.webhook import ConnectionLimits
 from shim.worker import allow_files
 from shim.workers import Workers
 from tests.shim.fake_service import FakeService

@@ -31,24 +31,26 @@ leased_at, due_at, waits_for, awaited_by
 KEY = "channel_config_id, sender, destination, part"
 
 # A lane is made with its first message, and falls due when it was empty. Positions follow from its tail: each message
-# says how far it is from the end. What is returned of lanes comes in the order in which they were given. A lane that
-# has a later message already is left as it is; then fewer deliveries are made than there are messages.
+# says how many of its lane come after it. What is returned of lanes comes in the order in which they were given. A lane
+# that has a later message already is left as it is; then no delivery is made at all.
 # Each upsert takes an id from the sequence, also where the lane is there: ids have gaps.
 APPEND = f"""
 WITH appended AS (
   INSERT INTO lane AS l ({KEY}, head, tail, newest, due_at)
-  SELECT n.*, $7 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $8::bigint[])
-    AS n ({KEY}, head, tail, newest)
+  SELECT {KEY}, 1, messages, newest, $7
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS n ({KEY}, messages, newest)
   ON CONFLICT ({KEY}) DO UPDATE
     SET tail = l.tail + excluded.tail, newest = greatest(l.newest, excluded.newest), due_at = coalesce(l.due_at, $7)
-    WHERE l.newest < $9 OR l.part = {REPLAYED}
+    WHERE l.newest < $8 OR l.part = {REPLAYED}
   RETURNING id, tail
 ), numbered AS (
   SELECT id, tail, row_number() OVER () AS number FROM appended
 )
 INSERT INTO delivery (lane, position, message)
 SELECT n.id, n.tail - m.from_end, m.message
-FROM unnest($10::bigint[], $11::bigint[], $12::bigint[]) AS m (number, from_end, message) JOIN numbered n USING (number)
+FROM unnest($9::bigint[], $10::bigint[], $11::bigint[]) AS m (number, from_end, message) JOIN numbered n USING (number)
+WHERE (SELECT count(*) FROM appended) = cardinality($1::text[])
 """
 
 # With the lanes that wait for their leases.
@@ -82,44 +84,7 @@ ORDER BY {KEY} FOR UPDATE
 """
 
 # Nothing is rolled back in a sequence: an id above its last value was never used.
-WAS_EVER = "SELECT id FROM unnest($1::bigint[]) AS id WHERE id BETWEEN 1 AND (SELECT last_value FROM lane_id_seq)"
-
-HEADS = """
-SELECT h.lane, d.message FROM unnest($1::bigint[], $2::bigint[]) AS h (lane, position)
-JOIN delivery d USING (lane, position)
-"""
-
-# A part that was made for it goes with its last message.
-ADVANCE = """
-taken AS (
-  DELETE FROM delivery d USING unnest($1::bigint[], $2::bigint[]) AS h (lane, position)
-  WHERE d.lane = h.lane AND d.position = h.position RETURNING d.lane, d.message
-), dropped AS (
-  DELETE FROM lane WHERE id = ANY ($3::bigint[])
-), moved AS (
-  UPDATE lane SET head = head + 1, attempts = 0, is_leased = false, has_expired = false, awaited_by = NULL,
-                  due_at = CASE WHEN tail > head OR waits_for IS NOT NULL THEN $5::bigint END
-  WHERE id = ANY ($4::bigint[])
-)
-"""
-
-TAKE = f"WITH {ADVANCE} SELECT lane, message FROM taken"
-
-# The lease that ends first of those that a lane waits for.
-FIND_AWAITED = f"""
-SELECT {COLUMNS} FROM lane WHERE channel_config_id = $1 AND sender = $2 AND awaited_by = $3 ORDER BY due_at LIMIT 1
-"""
-
-# A lane that has something out itself, a copy, is due when that lease ends.
-WAIT = """
-UPDATE lane SET waits_for = $2, due_at = CASE WHEN is_leased AND NOT has_expired THEN due_at ELSE $3 END WHERE id = $1
-"""
-GO_ON = """
-UPDATE lane SET waits_for = NULL, due_at = CASE
-  WHEN head > tail THEN NULL WHEN is_leased AND NOT has_expired THEN due_at ELSE $2::bigint END
-WHERE id = $1 AND waits_for IS NOT NULL
-"""
-
+WERE_EVER = "SELECT id FROM unnest($1::bigint[]) AS id WHERE id BETWEEN 1 AND (SELECT last_value FROM lane_id_seq)"
 
 class LaneKey(NamedTuple):
     """Which lane."""
@@ -182,34 +147,107 @@ def part_of(settings: DestinationSettings, sequence: int) -> int:
 
 
 async def append(transaction: Transaction, places: Sequence[tuple[LaneKey, int]]) -> None:
-    """Put messages at the ends of lanes, in this order; those that aren't there are made. All at once.
+    """Put messages at the ends of lanes, in this order; lanes that aren't there are made.
 
-    Raises `Outrun` where a later message came into a lane: then this one has to have a later sequence.
+    Raises `Outrun` where a later live message has come into a lane before: recorded again, this one is the later one.
     """
-    messages = Counter(key for key, _ in places)
-    live = [sequence for key, sequence in places if key.part != REPLAYED]
-    newest = {key: sequence for key, sequence in places if key.part != REPLAYED}
-    keys = sorted(messages, key=lambda key: key.rank)
+    if not places:
+        return
+    counts = Counter(key for key, _ in places)
+    live = {key: sequence for key, sequence in places if key.part != REPLAYED}
+    keys = sorted(counts, key=lambda key: key.rank)
     numbers = {key: number for number, key in enumerate(keys, start=1)}
-    left = messages.copy()
-    left.subtract(places_key for places_key, _ in ())
-    from_end: list[int] = []
-    for key, _ in places:
-        left[key] -= 1
-        from_end.append(left[key])
-    result = await transaction.connection.execute(
+    done = await transaction.connection.execute(
         APPEND,
         *columns(keys),
-        [1] * len(keys),
-        [messages[key] for key in keys],
+        [counts[key] for key in keys],
+        [live.get(key, 0) for key in keys],
         transaction.now,
-        [newest.get(key, 0) for key in keys],
-        min(live, default=LAST_SEQUENCE),
+        min((sequence for key, sequence in places if key in live), default=LAST_SEQUENCE),
         [numbers[key] for key, _ in places],
-        from_end,
+        _distances_from_end([key for key, _ in places], counts),
         [sequence for _, sequence in places],
     )
-    if result != f"INSERT 0 {len(places)}":
+    if done != f"INSERT 0 {len(places)}":
         raise Outrun
     transaction.ready.update(key.destination for key in keys)
     transaction.arrivals.update(key.destination for key, _ in places)
+
+
+def _distances_from_end(keys: Sequence[LaneKey], counts: Counter[LaneKey]) -> list[int]:
+    """Return for each message how many come after it in its lane."""
+    left = counts.copy()
+    distances: list[int] = []
+    for key in keys:
+        left[key] -= 1
+        distances.append(left[key])
+    return distances
+
+
+def columns(keys: Sequence[LaneKey]) -> tuple[list[str], list[str], list[str], list[int]]:
+    """Return keys as the arrays of a statement, in the order of `KEY`."""
+    return (
+        [key.channel_config_id for key in keys],
+        [key.sender for key in keys],
+        [key.destination for key in keys],
+        [key.part for key in keys],
+    )
+
+
+async def lock(transaction: Transaction, ids: Collection[int]) -> dict[int, Lane]:
+    """Lock lanes and those that wait for their leases; return the ones that are there. A repeat reads them again.
+
+    Raises `Outrun` when one has begun to be waited for meanwhile.
+    """
+    found = _by_id(await transaction.connection.fetch(LOCK, list(ids)))
+    if any(lane.awaited_by is not None and lane.awaited_by not in found for lane in found.values()):
+        raise Outrun
+    return found
+
+
+async def try_to_lock(transaction: Transaction, ids: Collection[int]) -> dict[int, Lane]:
+    """Lock those lanes that nobody has locked, without waiting; return them."""
+    return _by_id(await transaction.connection.fetch(TRY_TO_LOCK, list(ids))) if ids else {}
+
+
+async def lock_conversation(transaction: Transaction, conversation: Conversation) -> list[Lane]:
+    """Lock all lanes of a conversation that there are."""
+    return read(await transaction.connection.fetch(LOCK_CONVERSATION, *conversation))
+
+
+async def hold(transaction: Transaction, keys: Collection[LaneKey]) -> dict[LaneKey, Lane]:
+    """Lock lanes, which are made, empty, if there are none."""
+    arrays = columns(sorted(keys, key=lambda key: key.rank))
+    await transaction.connection.execute(MAKE_EMPTY, *arrays)
+    held = {lane.key: lane for lane in read(await transaction.connection.fetch(LOCK_BY_KEY, *arrays))}
+    if len(held) < len(keys):
+        raise Outrun  # one was empty, and was removed in between
+    return held
+
+
+async def load(transaction: Transaction, lane_id: int) -> Lane | None:
+    """Return a lane by its id, None when there is none."""
+    row: Any = await transaction.connection.fetchrow(LOAD, lane_id)
+    return Lane(*row) if row else None
+
+
+def read(rows: Iterable[Any]) -> list[Lane]:
+    """Return the lanes of rows with `COLUMNS`."""
+    return [Lane(*row) for row in rows]
+
+
+def _by_id(rows: Iterable[Any]) -> dict[int, Lane]:
+    return {lane.id: lane for lane in read(rows)}
+
+
+async def were_ever(transaction: Transaction, ids: Collection[int]) -> set[int]:
+    """Return which of these ids lanes have or may have had: they are never used again."""
+    return {row[0] for row in await transaction.connection.fetch(WERE_EVER, list(ids))}
+
+
+async def drop(transaction: Transaction, lanes: Collection[Lane]) -> int:
+    """Remove locked lanes with their deliveries; return how many of these there were."""
+    ids = [lane.id for lane in lanes]
+    done = await transaction.connection.execute("DELETE FROM delivery WHERE lane = ANY ($1::bigint[])", ids)
+    await transaction.connection.execute("DELETE FROM lane WHERE id = ANY ($1::bigint[])", ids)
+    return int(done.removeprefix("DELETE "))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from service.models import (
     Assignment,
@@ -68,16 +67,13 @@ FROM message JOIN unnest($1::text[], $2::text[]) AS wanted (channel_config_id, m
 class _Ground(NamedTuple):
     """What was known when an intake came in: when senders were erased, and where conversations stay."""
 
-    erased: dict[Conversation, int]
-    assigned: dict[Conversation, Assignment]
+    erased_at: Mapping[Conversation, int]
+    assignments: dict[Conversation, Assignment]
 
-
-@dataclass(slots=True)
-class _Intake:
-    """The messages of an intake, each once, that nothing kept out, with the decisions that are in force."""
-
-    decided: dict[MessageKey, RoutedMessage]
-    affinities: dict[Conversation, Decision]
+    def lets_in(self, routed: RoutedMessage) -> bool:
+        """Whether its sender wasn't erased since the message was received."""
+        erased_at = self.erased_at.get(_conversation(routed))
+        return erased_at is None or routed.message.received_at > erased_at
 
 
 async def record(
@@ -85,18 +81,149 @@ async def record(
 ) -> list[Recorded]:
     """See `MessageStore.record`."""
     ground = await _prepare(transaction, {_conversation(routed) for routed in intake})
-    wanted = [routed for routed in intake if not _is_erased(ground, routed)]
-    known = await _find_known(transaction, wanted)
-    decided = _decide(transaction.now, ground, (routed for routed in wanted if _key(routed) not in known))
-    stored = await _store(transaction, list(decided.decided.values()), is_recovered)
-    if decided.affinities and len(stored) < len(decided.decided):
-        raise Outrun  # a message that is a duplicate after all may have decided where others go
-    await _deliver(transaction, decided, stored)
-    repeated = {_key(routed) for routed in wanted} - stored.keys() - known.keys()
-    sequences = known | stored | await _find_sequences(transaction, repeated)
-    if len(sequences) < len({_key(routed) for routed in wanted}):
-        raise Outrun  # what it repeats has been removed meanwhile
+    wanted: dict[MessageKey, RoutedMessage] = {}
+    for routed in intake:
+        if ground.lets_in(routed):
+            wanted.setdefault(_key(routed), routed)
+    stored, known = await _store_new(transaction, ground, wanted, is_recovered)
     if quarantine_entry_id:
         await settle_quarantined(transaction, [quarantine_entry_id])
-    await _note_dropped(transaction, Counter(map(_channel, (each for each in intake if _is_erased(ground, each)))))
-    return _tell(intake, ground, sequences, set(stored))
+    dropped = Counter(routed.message.channel_config_id for routed in intake if not ground.lets_in(routed))
+    for channel, count in dropped.items():
+        await erasure.note_dropped(transaction, channel, count)
+    return _tell(intake, ground, stored, known)
+
+
+async def _prepare(transaction: Transaction, brought: Collection[Conversation]) -> _Ground:
+    """Keep the conversations as they are until the commit, and look at them."""
+    await conversations.share(transaction, brought)
+    row: Any = await transaction.connection.fetchrow(LOOK)
+    is_anybody_erased, is_any_assigned = row
+    return _Ground(
+        await erasure.find_erased(transaction, brought) if is_anybody_erased else {},
+        await assignments.find_all(transaction, brought) if is_any_assigned else {},
+    )
+
+
+async def _store_new(
+    transaction: Transaction, ground: _Ground, wanted: Mapping[MessageKey, RoutedMessage], is_recovered: bool
+) -> tuple[dict[MessageKey, int], dict[MessageKey, int]]:
+    """Store the messages that are new, with their deliveries; return the sequences of those, and of the others."""
+    # What is a duplicate makes no conversation stay anywhere: then it has to be known first.
+    has_affinity = any(routed.decision.affinity_seconds for routed in wanted.values())
+    known = await _find_sequences(transaction, wanted) if has_affinity else {}
+    new = {key: routed for key, routed in wanted.items() if key not in known}
+    decisions, staying = _decide(transaction.now, ground, new)
+    stored = await _store(transaction, new, decisions, is_recovered)
+    repeated = new.keys() - stored.keys()
+    if repeated:
+        known |= await _find_sequences(transaction, repeated)
+    if (repeated and has_affinity) or len(known) + len(stored) < len(wanted):
+        raise Outrun  # somebody has stored or removed one meanwhile
+    await _deliver(transaction, new, decisions, stored)
+    if staying:
+        await assignments.keep_affinity(transaction, staying)
+    return stored, known
+
+
+def _decide(
+    now: int, ground: _Ground, new: Mapping[MessageKey, RoutedMessage]
+) -> tuple[dict[MessageKey, Decision], dict[Conversation, Decision]]:
+    """Return the decisions that are in force, and those that make conversations stay; each follows those before it."""
+    decisions: dict[MessageKey, Decision] = {}
+    staying: dict[Conversation, Decision] = {}
+    for key, routed in new.items():
+        conversation = _conversation(routed)
+        assignment = ground.assignments.get(conversation)
+        decision = decisions[key] = assignments.apply(routed.decision, assignment)
+        if decision.hold_reason is None and decision.affinity_seconds and decision.destinations:
+            staying[conversation] = decision
+            if assignment is None or assignment.reason is AssignmentReason.AFFINITY:
+                expires_at = now + decision.affinity_seconds * 1_000_000
+                kept = Assignment(decision.destinations[0], now, expires_at, AssignmentReason.AFFINITY)
+                ground.assignments[conversation] = kept
+    return decisions, staying
+
+
+async def _store(
+    transaction: Transaction,
+    new: Mapping[MessageKey, RoutedMessage],
+    decisions: Mapping[MessageKey, Decision],
+    is_recovered: bool,
+) -> dict[MessageKey, int]:
+    """Store messages whose key isn't known, and count them; return their sequences."""
+    rows = [
+        (
+            *key,
+            new[key].message.sender,
+            decision.hold_reason,
+            decision.route_id,
+            decision.route_revision,
+            ",".join(decision.destinations),
+            decision.assignment_reason,
+            new[key].message.payload,
+        )
+        for key, decision in decisions.items()
+    ]
+    if not rows:
+        return {}
+    columns = zip(*rows, strict=True)
+    found = await transaction.connection.fetch(STORE, *columns, transaction.now, is_recovered)
+    return {MessageKey(channel, sid): sequence for channel, sid, sequence in found}
+
+
+async def _find_sequences(transaction: Transaction, keys: Collection[MessageKey]) -> dict[MessageKey, int]:
+    found = await transaction.connection.fetch(
+        FIND_SEQUENCES, [key.channel_config_id for key in keys], [key.message_sid for key in keys]
+    )
+    return {MessageKey(channel, sid): sequence for channel, sid, sequence in found}
+
+
+async def _deliver(
+    transaction: Transaction,
+    new: Mapping[MessageKey, RoutedMessage],
+    decisions: Mapping[MessageKey, Decision],
+    stored: Mapping[MessageKey, int],
+) -> None:
+    """Queue what was stored, in its order, in the lanes of its destinations."""
+    wanted = [
+        (name, key, stored[key])
+        for key, decision in decisions.items()
+        if key in stored and decision.hold_reason is None
+        for name in decision.destinations
+    ]
+    settings = await destinations.load_settings(transaction, {name for name, _, _ in wanted})
+    places = [
+        (LaneKey(name, *_conversation(new[key]), lanes.part_of(settings[name], sequence)), sequence)
+        for name, key, sequence in wanted
+    ]
+    await lanes.append(transaction, places)
+
+
+def _tell(
+    intake: Sequence[RoutedMessage],
+    ground: _Ground,
+    stored: Mapping[MessageKey, int],
+    known: Mapping[MessageKey, int],
+) -> list[Recorded]:
+    """Say what became of each message; of those with one key, the first one is stored."""
+    told: list[Recorded] = []
+    seen: set[MessageKey] = set()
+    for routed in intake:
+        key = _key(routed)
+        if not ground.lets_in(routed):
+            told.append(Recorded(0, is_erased=True))
+        elif key in stored:
+            told.append(Recorded(stored[key], is_duplicate=key in seen))
+            seen.add(key)
+        else:
+            told.append(Recorded(known[key], is_duplicate=True))
+    return told
+
+
+def _key(routed: RoutedMessage) -> MessageKey:
+    return MessageKey(routed.message.channel_config_id, routed.message.message_sid)
+
+
+def _conversation(routed: RoutedMessage) -> Conversation:
+    return Conversation(routed.message.channel_config_id, routed.message.sender)

@@ -62,6 +62,7 @@ from service.store.sqlite import (
     messages,
     quarantine,
     replays,
+    rerouting,
     retention,
     settlements,
 )
@@ -177,6 +178,9 @@ class SqliteStore:
 
     async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         return await self._writer.run(lambda transaction: aside.discard(transaction, sequences, actor))
+
+    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Collection[int]:
+        return await self._writer.run(lambda transaction: rerouting.re_route(transaction, releases, actor))
 
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
         return await self._reader.run(lambda connection: aside.load_payloads(connection, sequences))

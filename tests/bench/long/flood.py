@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from shim.webhook import ConnectionLimits
+from shim.connection_limits import ConnectionLimits
 from tests.bench.load import Sent, Target, measure_capacity, posting
 from tests.bench.measuring import Counts, MemorySamples, create_channel, resident_mib, spread
 from tests.bench.scenario import Figures, Options

@@ -4,21 +4,28 @@
 -- is older. Every key has the channel or the destination in it, so that each table can be partitioned by one of them;
 -- deliveries go with their lanes, by lane.
 
+ALTER TABLE channel ADD COLUMN affinity_seconds integer NOT NULL DEFAULT 0;
+
+ALTER TABLE message ADD COLUMN assignment_reason text;
+
+-- What was discarded while it was held has no deliveries to tell when it may go.
+CREATE INDEX message_discarded ON message (discarded_at) WHERE discarded_at IS NOT NULL;
+
+CREATE INDEX quarantine_of_channel ON quarantine (channel_config_id, number) WHERE settled_at IS NULL;
+
 -- Seconds, but for jitter: the part of a back-off that may be left out.
 -- pruned_until, pruned_message: what was settled until then, and of that moment messages until that one, has been
 -- looked at, and pruned where nothing else kept it.
-CREATE TABLE destination (
-  name text COLLATE "C" PRIMARY KEY,
-  ack_deadline double precision NOT NULL DEFAULT 60.0,
-  max_attempts integer NOT NULL DEFAULT 10,
-  min_backoff double precision NOT NULL DEFAULT 0.1,
-  max_backoff double precision NOT NULL DEFAULT 60.0,
-  backoff_jitter double precision NOT NULL DEFAULT 0.2,
-  is_ordered boolean NOT NULL DEFAULT true,
-  retention double precision NOT NULL DEFAULT 2592000.0,
-  pruned_until bigint NOT NULL DEFAULT 0,
-  pruned_message bigint NOT NULL DEFAULT 0
-);
+ALTER TABLE destination
+  ADD COLUMN ack_deadline double precision NOT NULL DEFAULT 60.0,
+  ADD COLUMN max_attempts integer NOT NULL DEFAULT 10,
+  ADD COLUMN min_backoff double precision NOT NULL DEFAULT 0.1,
+  ADD COLUMN max_backoff double precision NOT NULL DEFAULT 60.0,
+  ADD COLUMN backoff_jitter double precision NOT NULL DEFAULT 0.2,
+  ADD COLUMN is_ordered boolean NOT NULL DEFAULT true,
+  ADD COLUMN retention double precision NOT NULL DEFAULT 2592000.0,
+  ADD COLUMN pruned_until bigint NOT NULL DEFAULT 0,
+  ADD COLUMN pruned_message bigint NOT NULL DEFAULT 0;
 
 -- One row for each conversation in each destination: the lock, the queue's head, the counter and the lease.
 -- head is the position of the oldest unsettled delivery, tail that of the newest: empty when head > tail.

@@ -1,0 +1,242 @@
+"""The channel directory's SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
+from service.models import (
+    Channel,
+    ChannelChanges,
+    ChannelState,
+    Credentials,
+    DirectoryPosition,
+    Route,
+    RouteRevision,
+)
+from service.store.postgres.session import Transaction
+from service.store.routes_json import dump_routes, load_routes
+
+NAMES = (
+    *("channel_config_id", "provider", "number", "webhook_user", "password_hash", "previous_password_hash"),
+    *("previous_password_expires_at", "credential_revision", "state", "destination", "infer_message_type"),
+    *("route_revision", "revision", "created_at", "updated_at", "affinity_seconds"),
+)
+
+SELECT = f"""
+SELECT {", ".join(f"c.{name}" for name in NAMES)}, coalesce(r.routes, '[]')
+FROM channel c LEFT JOIN route_set r
+  ON r.channel_config_id = c.channel_config_id AND r.route_revision = c.route_revision
+"""
+
+INSERT = f"""
+INSERT INTO channel ({", ".join(NAMES)}) VALUES ({", ".join(f"${number + 1}" for number in range(len(NAMES)))})
+"""
+
+OVERWRITE = f"""
+{INSERT} ON CONFLICT (channel_config_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}
+"""
+
+INSERT_ROUTES = "INSERT INTO route_set (channel_config_id, route_revision, routes, created_at) VALUES ($1, $2, $3, $4)"
+
+NAME_DESTINATIONS = """
+INSERT INTO destination (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING
+"""
+
+LIST_ROUTE_REVISIONS = """
+SELECT route_revision, created_at, routes FROM route_set
+WHERE channel_config_id = $1 AND route_revision < $2 ORDER BY route_revision DESC LIMIT $3
+"""
+
+COUNT_PENDING = """
+SELECT
+  (SELECT count(*) FROM message WHERE channel_config_id = $1 AND hold_reason IS NOT NULL),
+  (SELECT coalesce(sum(tail - head + 1), 0)::bigint FROM lane WHERE channel_config_id = $1 AND due_at IS NOT NULL),
+  (SELECT count(*) FROM dead_letter WHERE channel_config_id = $1)
+"""
+
+
+async def touch(transaction: Transaction) -> None:
+    """Write something that matters to nobody: see `Store.check_alive`."""
+    await transaction.connection.execute("UPDATE heartbeat SET written_at = $1", transaction.now)
+
+
+async def create_channel(transaction: Transaction, channel: Channel) -> Channel:
+    """See `DirectoryStore.create_channel`."""
+    revision = await _begin_change(transaction)
+    if await find_channels(transaction, [channel.channel_config_id]):
+        raise AlreadyExists(f'channel id "{channel.channel_config_id}" is or was in use; take another one')
+    stored = replace(channel, revision=revision, created_at=transaction.now, updated_at=transaction.now)
+    await transaction.connection.execute(INSERT, *_to_row(stored))
+    await _name_destinations(transaction, [stored.destination])
+    return stored
+
+
+async def replace_channel(transaction: Transaction, channel: Channel) -> Channel:
+    """See `DirectoryStore.replace_channel`."""
+    revision = await _begin_change(transaction)
+    current = await load_channel(transaction, channel.channel_config_id)
+    _check_revision(current, channel.revision)
+    stored = replace(
+        channel,
+        routes=current.routes,
+        route_revision=current.route_revision,
+        revision=revision,
+        created_at=current.created_at,
+        updated_at=transaction.now,
+    )
+    await transaction.connection.execute(OVERWRITE, *_to_row(stored))
+    await _name_destinations(transaction, [stored.destination])
+    return stored
+
+
+async def replace_routes(
+    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None
+) -> int:
+    """See `DirectoryStore.replace_routes`."""
+    revision = await _begin_change(transaction)
+    current = await load_channel(transaction, channel_config_id)
+    if expected not in {None, current.route_revision}:
+        raise Conflict(
+            f"the routes are at revision {current.route_revision}, not {expected}; read them again and repeat"
+        )
+    stored = replace(current, route_revision=current.route_revision + 1, revision=revision, updated_at=transaction.now)
+    await transaction.connection.execute(
+        INSERT_ROUTES, channel_config_id, stored.route_revision, dump_routes(routes), transaction.now
+    )
+    await transaction.connection.execute(OVERWRITE, *_to_row(stored))
+    await _name_destinations(transaction, [name for route in routes for name in route.destinations])
+    return stored.route_revision
+
+
+async def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None) -> None:
+    """See `DirectoryStore.delete_channel`."""
+    revision = await _begin_change(transaction)
+    current = await load_channel(transaction, channel_config_id)
+    _check_revision(current, expected)
+    pending: Any = await transaction.connection.fetchrow(COUNT_PENDING, channel_config_id)
+    held, waiting, dead = pending
+    if held or waiting or dead:
+        raise StillInUse(
+            f'channel "{channel_config_id}" has {waiting} messages that are not acknowledged, {held} that are held and '
+            f"{dead} dead letters; let them be settled first, and pause it meanwhile with: mo channel update --pause"
+        )
+    deleted = replace(
+        current,
+        state=ChannelState.DELETED,
+        credentials=Credentials("", "", revision=current.credentials.revision + 1),
+        revision=revision,
+        updated_at=transaction.now,
+    )
+    await transaction.connection.execute(OVERWRITE, *_to_row(deleted))
+
+
+async def find_channels(transaction: Transaction, channel_config_ids: Collection[str]) -> dict[str, Channel]:
+    """See `DirectoryStore.find_channels`."""
+    rows: list[Any] = await transaction.connection.fetch(
+        f"{SELECT} WHERE c.channel_config_id = ANY ($1::text[])", list(channel_config_ids)
+    )
+    return {channel.channel_config_id: channel for channel in map(_from_row, rows)}
+
+
+async def load_channel(transaction: Transaction, channel_config_id: str) -> Channel:
+    """Return a channel; raises `NotFound`, also for a deleted one."""
+    channel = (await find_channels(transaction, [channel_config_id])).get(channel_config_id)
+    if channel is None or channel.state is ChannelState.DELETED:
+        raise NotFound(f'no channel "{channel_config_id}"; see: mo channel list')
+    return channel
+
+
+async def list_channels(transaction: Transaction, after: str, limit: int) -> list[Channel]:
+    """See `DirectoryStore.list_channels`."""
+    rows: list[Any] = await transaction.connection.fetch(
+        f"{SELECT} WHERE c.channel_config_id > $1 AND c.state <> 'DELETED' ORDER BY c.channel_config_id LIMIT $2",
+        after,
+        limit,
+    )
+    return [_from_row(row) for row in rows]
+
+
+async def find_changes(transaction: Transaction, after: DirectoryPosition | None, limit: int) -> ChannelChanges:
+    """See `DirectoryStore.find_changes`."""
+    row: Any = await transaction.connection.fetchrow("SELECT directory_id, revision FROM directory")
+    here = DirectoryPosition(*row)
+    is_ours = after is not None and after.directory_id == here.directory_id and after.revision <= here.revision
+    start = after.revision if after is not None and is_ours else 0
+    rows: list[Any] = await transaction.connection.fetch(
+        f"{SELECT} WHERE c.revision > $1 ORDER BY c.revision LIMIT $2", start, limit
+    )
+    channels = [_from_row(row) for row in rows]
+    if len(channels) < limit:
+        return ChannelChanges(channels, here, caught_up=True)
+    return ChannelChanges(channels, here._replace(revision=channels[-1].revision), caught_up=False)
+
+
+async def list_route_revisions(
+    transaction: Transaction, channel_config_id: str, before: int | None, limit: int
+) -> list[RouteRevision]:
+    """See `DirectoryStore.list_route_revisions`."""
+    rows: list[Any] = await transaction.connection.fetch(
+        LIST_ROUTE_REVISIONS, channel_config_id, before or 2**63 - 1, limit
+    )
+    return [RouteRevision(revision, created_at, load_routes(routes)) for revision, created_at, routes in rows]
+
+
+async def _begin_change(transaction: Transaction) -> int:
+    """Take the directory until the commit, before any look at it; return the revision of the change."""
+    transaction.directory_changed = True
+    revision: int = await transaction.connection.fetchval(
+        "UPDATE directory SET revision = revision + 1 RETURNING revision"
+    )
+    return revision
+
+
+def _check_revision(current: Channel, expected: int | None) -> None:
+    if expected not in {None, current.revision}:
+        raise Conflict(f'channel "{current.channel_config_id}" has changed meanwhile; read it again and repeat')
+
+
+async def _name_destinations(transaction: Transaction, names: Collection[str | None]) -> None:
+    await transaction.connection.execute(NAME_DESTINATIONS, sorted({name for name in names if name}))
+
+
+def _to_row(channel: Channel) -> tuple[Any, ...]:
+    credentials = channel.credentials
+    return (
+        channel.channel_config_id,
+        channel.provider,
+        channel.number,
+        credentials.webhook_user,
+        credentials.password_hash,
+        credentials.previous_password_hash,
+        credentials.previous_password_expires_at,
+        credentials.revision,
+        str(channel.state),
+        channel.destination,
+        channel.infer_message_type,
+        channel.route_revision,
+        channel.revision,
+        channel.created_at,
+        channel.updated_at,
+        channel.affinity_seconds,
+    )
+
+
+def _from_row(row: Any) -> Channel:
+    return Channel(
+        channel_config_id=row[0],
+        provider=row[1],
+        number=row[2],
+        credentials=Credentials(row[3], row[4], row[5], row[6], row[7]),
+        state=ChannelState(row[8]),
+        destination=row[9],
+        infer_message_type=row[10],
+        route_revision=row[11],
+        revision=row[12],
+        created_at=row[13],
+        updated_at=row[14],
+        affinity_seconds=row[15],
+        routes=load_routes(row[16]),
+    )

@@ -1,0 +1,60 @@
+"""Where the database is, and how it is connected to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from service.store.postgres.pool import Connection
+
+HOST_SECONDS = 0.7
+"""How long a host may take, so that the next one has its turn within the deadline of an operation."""
+
+
+class Server:
+    """Connects to a DSN: to the first of its hosts that takes writes, beginning with the one that did last.
+
+    `is_pooled`: a pooler in transaction mode stands between, which knows nothing of prepared statements.
+    """
+
+    def __init__(self, dsn: str, *, is_pooled: bool = False) -> None:
+        self._dsns = _split_hosts(dsn)
+        self._statements = {"statement_cache_size": 0} if is_pooled else {}
+
+    def __str__(self) -> str:
+        """Tell where it is, without user and password."""
+        return ", ".join(_name(dsn) for dsn in self._dsns)
+
+    async def connect(self) -> Connection:
+        """Return a connection. Raises what the last host failed with."""
+        failure: Exception = OSError("no host is given")
+        for dsn in list(self._dsns):
+            try:
+                connection = await asyncpg.connect(
+                    dsn,
+                    timeout=HOST_SECONDS,
+                    target_session_attrs="read-write",
+                    server_settings={"application_name": "mo-service"},
+                    **self._statements,
+                )
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                failure = error
+            else:
+                self._dsns.sort(key=lambda other: other != dsn)
+                return connection
+        raise failure
+
+
+def _split_hosts(dsn: str) -> list[str]:
+    """Return a DSN for each host, since one that doesn't answer would keep the others from being tried."""
+    parts = urlsplit(dsn)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{credentials}{at}{host}")) for host in hosts.split(",")]
+
+
+def _name(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -1,0 +1,181 @@
+"""TLS to the service: the files that it takes, and what is wrong when it fails. Knows no gRPC."""
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shim.errors import StartError
+
+_PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTls:
+    """What a connection to the service is secured with."""
+
+    ca: Path
+    """Who signs the service's certificate, PEM."""
+    cert: Path | None = None
+    """Our certificate and its chain, PEM."""
+    key: Path | None = None
+    name: str = ""
+    """Whom the service's certificate must name. Empty: the host that is called."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that there are."""
+        return [path for path in (self.ca, self.cert, self.key) if path]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsMaterial:
+    """What is in the files, as it was read."""
+
+    ca: bytes
+    cert: bytes | None
+    key: bytes | None
+
+
+def to_service_tls(values: Mapping[str, Any]) -> ServiceTls | None:
+    """Make it of the flags `service_ca`, `client_cert`, `client_key` and `service_name`; None without the first."""
+    if not values.get("service_ca"):
+        return None
+    return ServiceTls(
+        values["service_ca"], values.get("client_cert"), values.get("client_key"), values.get("service_name") or ""
+    )
+
+
+def find_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Say which of these flags, and `service`, don't go together."""
+    if bool(values.get("client_cert")) != bool(values.get("client_key")):
+        yield "--client-cert and --client-key need each other; give both, or neither"
+    if not values.get("service_ca"):
+        for flag in ("client_cert", "client_key", "service_name"):
+            if values.get(flag):
+                yield f"--{flag.replace('_', '-')} needs --service-ca, which says that the service speaks TLS"
+        return
+    service = str(values.get("service") or "")
+    if not values.get("service_name") and ("," in service or service.startswith("unix:")):
+        yield "--service-ca needs --service-name for a list or a Unix socket: the name in the service's certificate"
+
+
+def read_material(tls: ServiceTls) -> TlsMaterial:
+    """Read the files and check that they can be used. Raises `StartError`."""
+    make_context(tls)
+    try:
+        return TlsMaterial(
+            tls.ca.read_bytes(),
+            tls.cert.read_bytes() if tls.cert else None,
+            tls.key.read_bytes() if tls.key else None,
+        )
+    except OSError as error:
+        raise StartError(f"can't read {error.filename}: {error.strerror}; see --service-ca, --client-cert") from error
+
+
+def make_context(tls: ServiceTls) -> ssl.SSLContext:
+    """Make of the files what Python's own TLS goes by. Raises `StartError` when they are no good."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except OSError as error:
+        raise StartError(
+            f"can't use {tls.ca} (--service-ca): {_reason_of(error)}; certificates in PEM are needed"
+        ) from error
+    # gRPC's TLS isn't that strict, whose failure this is to explain.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["h2"])
+    if tls.cert and tls.key:
+        try:
+            # A pass phrase, or OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(tls.cert, tls.key, password="")
+        except OSError as error:
+            raise StartError(
+                f"can't use {tls.cert} (--client-cert) with {tls.key} (--client-key): {_reason_of(error)}; a "
+                "certificate and its own key are needed, in PEM, without a pass phrase"
+            ) from error
+    return context
+
+
+def find_tls_fault(target: str, tls: ServiceTls | None) -> str | None:
+    """Tell what about TLS keeps us from a service that was not to be reached; None when that isn't it.
+
+    Calls each address of a gRPC target until one answers: takes up to some seconds, on a thread of its own.
+    """
+    for family, address, host in _find_addresses(target):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as caller:
+                caller.settimeout(_PROBE_SECONDS)
+                caller.connect(address)
+                return _probe(caller, host, tls)
+        except OSError:
+            continue
+    return None
+
+
+def _probe(caller: socket.socket, host: str, tls: ServiceTls | None) -> str | None:
+    """Shake hands as gRPC would have done, and hear what comes of it. Raises `OSError` when nothing does."""
+    if tls is None:
+        return "the service speaks TLS; give --service-ca, and most likely --client-cert" if _is_tls(caller) else None
+    try:
+        with make_context(tls).wrap_socket(caller, server_hostname=tls.name or host) as secured:
+            # A service that lets us in speaks first; one that doesn't says so only after the handshake.
+            return None if secured.recv(1) else _explain_refusal(tls)
+    except ssl.SSLCertVerificationError as error:
+        return f"the service's certificate is no good: {error.verify_message}; see --service-ca and --service-name"
+    except ssl.SSLError as error:
+        return _explain_refusal(tls) if "ALERT" in (error.reason or "") else _explain_no_tls(error)
+    except ConnectionError:
+        return _explain_refusal(tls)
+    except StartError as error:
+        return str(error)
+
+
+def _explain_refusal(tls: ServiceTls) -> str:
+    if tls.cert:
+        return (
+            f"the service refuses our certificate {tls.cert} (--client-cert): it is expired, or not signed by whom the "
+            "service's --tls-client-ca names"
+        )
+    return "the service asks for a certificate; give --client-cert and --client-key"
+
+
+def _explain_no_tls(error: ssl.SSLError) -> str:
+    if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}:
+        return "the service doesn't speak TLS; start it with --tls-cert, or leave --service-ca out"
+    return f"the service's TLS and ours don't fit: {error.reason}"
+
+
+def _is_tls(caller: socket.socket) -> bool:
+    """Tell whether TLS is spoken there, whatever it thinks of us."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent: only what it speaks is of interest
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.wrap_socket(caller).close()
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+    return True
+
+
+def _find_addresses(target: str) -> Iterator[tuple[int, Any, str]]:
+    """Yield family, address and host name of each address that a gRPC target stands for."""
+    if target.startswith("unix:"):
+        yield socket.AF_UNIX, target.removeprefix("unix:"), "localhost"
+        return
+    for place in re.sub(r"^(dns:///|ipv[46]:)", "", target).split(","):
+        host, _, port = place.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except OSError:
+            continue
+        yield from ((family, address, host.strip("[]")) for family, _, _, _, address in found)
+
+
+def _reason_of(error: OSError) -> str:
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or "no PEM"
