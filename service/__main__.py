@@ -16,7 +16,7 @@ from service import metrics
 from service.addresses import UNIX, is_taken
 from service.admin import AdminServer
 from service.directory import ChannelDirectory
-from service.errors import StoreRefused
+from service.errors import CannotSeal, StoreRefused
 from service.feed import MessageFeed
 from service.followed_files import BadFile
 from service.logs import configure_logs
@@ -26,9 +26,11 @@ from service.retention import Pruner
 from service.routed_channels import RoutedChannels
 from service.rpc.credentials import build_credentials
 from service.rpc.server import Health, build_server
+from service.secrets import KeyFile
 from service.security import Security, tell_openness
 from service.settings import Settings, build_command
 from service.signals import Signal
+from service.signatures import SignatureSecrets
 from service.store.sqlite import SqliteStore, microseconds_now
 
 if TYPE_CHECKING:  # at run time service.rpc imports it first, and quietens it
@@ -77,11 +79,13 @@ class _Listener:
 async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
     """Run a service on this event loop for as long as the context lasts.
 
-    Raises `CannotStart` and `errors.StoreRefused`. Leaving it drains: calls under way are
+    Raises `CannotStart`, `errors.StoreRefused` and `errors.CannotSeal`. Leaving it drains: calls under way are
     finished within 5 s, streams are ended, what the store was asked for is committed.
     """
     async with AsyncExitStack() as stack:
         security = _open_security(stack, settings)
+        key_file = KeyFile(settings.secrets_key)
+        key_file.check()
         store = SqliteStore.open(settings.store)
         stack.push_async_callback(store.close)
         changed = Signal()
@@ -91,12 +95,14 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
         health = Health()
         directory = ChannelDirectory(store, channels, changed, microseconds_now)
+        signatures = SignatureSecrets(directory, store, key_file, microseconds_now)
         replays_started = Signal()
         _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
         _keep_running(stack, Pruner(store).run())
         server = build_server(
             channels=channels,
             directory=directory,
+            signatures=signatures,
             feed=feed,
             store=store,
             health=health,
@@ -195,7 +201,7 @@ def run(settings: Settings) -> int:
     configure_logs()
     try:
         asyncio.run(_run_until_signalled(settings))
-    except (CannotStart, StoreRefused) as error:
+    except (CannotStart, CannotSeal, StoreRefused) as error:
         sys.stderr.write(f"mo-service: {error}\n")
         return 1
     return 0

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from service import checks, passwords
 from service.errors import Conflict, NotFound, Violation
 from service.models import (
+    AuditEntry,
     Channel,
     ChannelChanges,
     ChannelState,
@@ -18,6 +19,7 @@ from service.models import (
     MessageFacts,
     Route,
     RouteRevision,
+    SignatureCheck,
 )
 from service.route_checks import check_routes
 from service.route_trials import Trial, try_routes
@@ -91,9 +93,14 @@ class ChannelDirectory:
         return await self._store.list_channels(after=after, limit=limit)
 
     async def update(
-        self, channel_config_id: str, change: Callable[[Channel], Channel], *, expected: int | None = None
+        self,
+        channel_config_id: str,
+        change: Callable[[Channel], Channel],
+        *,
+        expected: int | None = None,
+        entry: AuditEntry | None = None,
     ) -> Channel:
-        """Store what `change` makes of the channel; with `expected`, only if that is its revision.
+        """Store what `change` makes of the channel; with `expected`, only if that is its revision. The audit says so.
 
         Raises `NotFound`, `InvalidRequest`, and `Conflict` when somebody else was faster.
         """
@@ -104,7 +111,7 @@ class ChannelDirectory:
             wanted = change(current)
             checks.refuse(_check_channel(wanted))
             try:
-                stored = await self._store.replace_channel(wanted)
+                stored = await self._store.replace_channel(wanted, entry=entry)
             except Conflict:
                 if expected is not None or not tries_left:
                     raise
@@ -212,6 +219,11 @@ def _check_channel(channel: Channel) -> Iterator[Violation]:
     yield from checks.check_channel(channel)
     if not 0 <= channel.affinity_seconds <= LONGEST_AFFINITY_SECONDS:
         yield Violation("affinity", "must be 0 s to 30 days, in whole seconds")
+    if channel.signature_check is SignatureCheck.ENFORCE and not channel.signature_secrets:
+        yield Violation(
+            "signature_check",
+            "can't be enforced without a secret to check with; add one with: mo channel secret add, or only observe",
+        )
 
 
 def _check_chosen(password: str) -> Sequence[Violation]:

@@ -21,6 +21,8 @@ class Settings:
     listen: str = "127.0.0.1:50051"
     admin_listen: str = "127.0.0.1:8082"
     store: Path = Path("var/mo.db")
+    secrets_key: Path | None = None
+    """The key file that seals the secrets of channels; None: there can be none."""
     security: SecurityFiles | None = None
     """None: no TLS, and every caller has every role."""
 
@@ -151,6 +153,13 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
         type=StoreUrl(),
         default="sqlite:///var/mo.db",
         help="Where everything is kept: three slashes relative, four absolute.",
+        show_envvar=True,
+    )
+    @click.option(
+        "--secrets-key",
+        type=FILE,
+        default=None,
+        help="The key file that seals the secrets of channels (mo secrets init); read again at each use.",
         show_envvar=True,
     )
     @click.option(

@@ -20,8 +20,8 @@ class Answer:
     status: HTTPStatus
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    delay_seconds: float = 0.0
-    """How long the caller waits for it, so that one who guesses doesn't ask again at once."""
+    is_delayed: bool = False
+    """Whether the caller has to wait for it, so that one who guesses doesn't ask again at once."""
 
     @cached_property
     def open(self) -> bytes:
@@ -68,9 +68,9 @@ def _unauthorized(name: str) -> Answer:
     )
 
 
-def _try_again(name: str, detail: str, *, delay_seconds: float = 0.0) -> Answer:
+def _try_again(name: str, detail: str, *, is_delayed: bool = False) -> Answer:
     answer = _problem(name, HTTPStatus.SERVICE_UNAVAILABLE, f"{detail} Try again.", Retry_After="1")
-    return replace(answer, delay_seconds=delay_seconds)
+    return replace(answer, is_delayed=is_delayed)
 
 
 MALFORMED = _problem("malformed", HTTPStatus.BAD_REQUEST, "Send HTTP/1.1 that can be read in one way only.")
@@ -89,13 +89,17 @@ TOO_LARGE = _problem("too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body
 CHALLENGE = _unauthorized("challenge")
 BAD_CREDENTIALS = _unauthorized("bad_credentials")
 DISABLED = _problem("disabled", HTTPStatus.FORBIDDEN, "This channel is disabled. Its operator can enable it.")
+SIGNATURE_REFUSED = _problem(
+    "signature_refused", HTTPStatus.FORBIDDEN, "The signature of this request is missing or wrong."
+)
+SIGNATURE_UNCHECKABLE = _try_again("signature_uncheckable", "The signature of this request can't be checked here.")
 STATUS_CALLBACK = Answer("status_callback", HTTPStatus.NO_CONTENT)
 UNREADY = _try_again("unready", "The gateway has no channel directory yet.")
 VERIFICATION_OVERLOADED = _try_again(
-    "verification_overloaded", "Too many credentials wait to be verified.", delay_seconds=1.0
+    "verification_overloaded", "Too many credentials wait to be verified.", is_delayed=True
 )
 VERIFICATION_LIMITED = _try_again(
-    "verification_limited", "Too many wrong credentials were sent. Check the user and the password.", delay_seconds=1.0
+    "verification_limited", "Too many wrong credentials were sent. Check the user and the password.", is_delayed=True
 )
 OVERLOADED = _try_again("overloaded", "Too many messages wait to be stored.")
 UNAVAILABLE = _try_again("unavailable", "The message could not be stored in time.")

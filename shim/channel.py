@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shim.signature import Secret, SignatureCheck
+
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
@@ -24,3 +26,6 @@ class Channel:
     credential_revision: int
     """Changes with the user and the passwords, and with nothing else."""
     infer_message_type: bool
+    signature_check: SignatureCheck = SignatureCheck.OFF
+    signature_secrets: tuple[Secret, ...] = ()
+    """Sealed: see `secrets_key`."""

@@ -105,6 +105,7 @@ class Exchange(httputil.HTTPMessageDelegate):
             time.time_ns(),
             self._headers.get_all,
             self._find_source,
+            head.target,
         )
         self._body = []
         self._port.intake.take(request, self._respond_to_message)
@@ -142,9 +143,9 @@ class Exchange(httputil.HTTPMessageDelegate):
                 self._respond(self._head, is_last=True)
 
     def _respond_to_message(self, answer: Answer) -> None:
-        if answer.delay_seconds:
+        if answer.is_delayed:
             self._drop_body()
-            self._port.loop.call_later(answer.delay_seconds, self._respond, answer)
+            self._port.loop.call_later(self._port.limits.delay_seconds, self._respond, answer)
             return
         self._port.metrics.seconds.observe(self._port.loop.time() - self._received_at)
         self._stream.was_accepted |= answer.status < 300

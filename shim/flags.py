@@ -22,6 +22,7 @@ from shim.certificate import CertificateFiles
 from shim.service_tls import find_conflicts as find_conflicts_of_service_tls
 from shim.service_tls import to_service_tls
 from shim.settings import Address, Settings
+from shim.signature import parse_public_url
 from shim.thorough_command import ThoroughCommand
 
 _VARIABLE_PREFIX = "MO_SHIM"
@@ -60,6 +61,17 @@ def parse_networks(text: str) -> tuple[str, ...]:
         raise click.BadParameter(f"is no list of networks: {fault}; give for example 10.1.2.0/24,fd00::/8") from None
 
 
+def parse_public_urls(text: str) -> tuple[str, ...]:
+    """Read URLs with commas between them: where webhooks go, and where they go when that fails."""
+    urls = tuple(part.strip() for part in text.split(",")) if text else ()
+    try:
+        for url in urls:
+            parse_public_url(url)
+    except ValueError as fault:
+        raise click.BadParameter(str(fault)) from None
+    return urls
+
+
 def parse_host_id(text: str) -> str:
     """Read the name that the host reports under."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", text):
@@ -92,6 +104,7 @@ def _options() -> list[click.Parameter]:
     return [
         *_places(),
         *_surroundings(),
+        *_signatures(),
         *_behaviour(),
         *bounds_of_connections(),
         *bounds_of_batches(),
@@ -160,6 +173,25 @@ def _surroundings() -> list[click.Parameter]:
     ]
 
 
+def _signatures() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--public-url"],
+            metavar="URL[,URL]",
+            default="",
+            show_default="none",
+            help="What is entered at Twilio before the webhook's path, https://HOST: signatures are checked for it.",
+            callback=lambda _, __, value: parse_public_urls(value),
+        ),
+        click.Option(
+            ["--secrets-key"],
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            default=None,
+            help="The service's key file, which opens what signatures are checked with; read again when it changes.",
+        ),
+    ]
+
+
 def _behaviour() -> list[click.Parameter]:
     return [
         bounded("--workers", 1, 64, 1, "Processes that take requests: as many as there are cores for them."),
@@ -211,6 +243,8 @@ def _to_settings(values: dict[str, Any]) -> Settings:
         log_level=values["log_level"],
         certificate=_to_files(values["tls_cert"], values["tls_key"]),
         trusted_proxies=values["trusted_proxy"],
+        public_urls=values["public_url"],
+        secrets_key=values["secrets_key"],
         connections=to_connections(values),
         batches=to_batches(values),
         verification=to_verification(values),

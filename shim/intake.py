@@ -6,7 +6,7 @@ be verified first gets a task. Every request is answered exactly once: a fault o
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -34,8 +34,10 @@ from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
 from shim.replica import Replica
 from shim.request_head import WebhookHead
+from shim.signature import SIGNATURE_HEADER, SignatureCheck, SignedRequest, Verdict
+from shim.signatures import Signatures
 from shim.translation import TRANSLATORS
-from shim.translation.forms import FormError, Violation, parse_form
+from shim.translation.forms import Form, FormError, Violation, parse_form
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +59,11 @@ class WebhookRequest:
     body: bytes
     received_at_ns: int
     get_headers: Callable[[], Iterable[tuple[str, str]]] = tuple
-    """Called only when the request is quarantined."""
+    """Called only when the request is signed or quarantined."""
     find_source: Callable[[], str | None] = lambda: None
     """Called only when the caller must be verified: the address that the request came from, if that is known."""
+    target: str = ""
+    """Path and query, as received: part of what is signed."""
 
 
 Respond = Callable[[Answer], None]
@@ -79,6 +83,7 @@ class Intake:
         journal: Journal,
         marks: Marks,
         quarantine: Quarantine,
+        signatures: Signatures,
     ) -> None:
         self._replica = replica
         self._questions = questions
@@ -88,6 +93,7 @@ class Intake:
         self._journal = journal
         self._marks = marks
         self._quarantine = quarantine
+        self._signatures = signatures
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, request: WebhookRequest, respond: Respond) -> None:
@@ -140,12 +146,24 @@ class Intake:
         if not channel.is_enabled:
             respond(answers.DISABLED)
             return
+        form = _read_form(request.body)
+        if channel.signature_check is not SignatureCheck.OFF and (fault := self._check(request, channel, form)):
+            self._turn_away(request, fault, respond)
+        elif isinstance(form, FormError):
+            self._refuse(request, form, respond)
+        else:
+            self._take_form(request, channel, form, respond)
+
+    def _check(self, request: WebhookRequest, channel: Channel, form: Form | FormError) -> Verdict | None:
+        known = None if isinstance(form, FormError) else form
+        return self._signatures.find_fault(channel, SignedRequest(request.target, request.get_headers(), known))
+
+    def _take_form(self, request: WebhookRequest, channel: Channel, form: Form, respond: Respond) -> None:
         translator = TRANSLATORS[request.integrator]
+        if translator.is_status_callback(form):
+            respond(answers.STATUS_CALLBACK)
+            return
         try:
-            form = parse_form(request.body)
-            if translator.is_status_callback(form):
-                respond(answers.STATUS_CALLBACK)
-                return
             message = translator.to_message(
                 form, channel.channel_config_id, request.received_at_ns, channel.infer_message_type
             )
@@ -178,7 +196,19 @@ class Intake:
         with _Answering(respond):
             respond(answers.UNAVAILABLE if error else self._stored_answers["journalled"])
 
+    def _turn_away(self, request: WebhookRequest, fault: Verdict, respond: Respond) -> None:
+        """Refuse a request whose signature is wrong; one that can't be checked is none of the caller's fault."""
+        if fault is Verdict.UNCHECKABLE:
+            respond(answers.SIGNATURE_UNCHECKABLE)
+            return
+        self._put_aside(request, [Violation(SIGNATURE_HEADER, fault.explanation)])
+        respond(answers.SIGNATURE_REFUSED)
+
     def _refuse(self, request: WebhookRequest, error: FormError, respond: Respond) -> None:
+        self._put_aside(request, error.violations or [Violation("", error.detail)])
+        respond(answers.invalid(error.detail, error.violations))
+
+    def _put_aside(self, request: WebhookRequest, reasons: Sequence[Violation]) -> None:
         self._quarantine.keep(
             RefusedRequest(
                 integrator=request.integrator,
@@ -186,10 +216,9 @@ class Intake:
                 headers=tuple(request.get_headers()),
                 body=request.body,
                 received_at_ns=request.received_at_ns,
-                reasons=error.violations or [Violation("", error.detail)],
+                reasons=reasons,
             )
         )
-        respond(answers.invalid(error.detail, error.violations))
 
     def _settle(
         self, request: WebhookRequest, message: bytes, respond: Respond, result: IngestResult | Failure
@@ -210,6 +239,13 @@ class Intake:
             return answers.SERVICE_FAULT
         # The channel never existed: the replica was of another directory.
         return answers.BAD_CREDENTIALS
+
+
+def _read_form(body: bytes) -> Form | FormError:
+    try:
+        return parse_form(body)
+    except FormError as error:
+        return error
 
 
 def _find_fault(request: WebhookRequest, result: IngestResult) -> FormError | None:

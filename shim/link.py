@@ -12,6 +12,7 @@ import grpc.aio
 from aicc.mo.v1.channel_directory_pb2 import (
     ChannelReplica,
     GetChannelReplicaRequest,
+    ReportSignaturesRequest,
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 BATCH_SECONDS = 2.0
 """The deadline of a batch. The service's own is 1.5 s, so that it is the one that says what was too slow."""
 QUESTION_SECONDS = 0.5
+REPORT_SECONDS = 2.0
 SILENCE_SECONDS = 15.0
 """A watch that is silent for so long is dead: there is a heartbeat every 5 s."""
 
@@ -189,6 +191,13 @@ class Link:
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         return response.channel if response.HasField("channel") else None
+
+    async def report_signatures(self, request: ReportSignaturesRequest) -> None:
+        """Have the service count what was found of signatures. Raises what `send` does."""
+        try:
+            await self._calls.directory.ReportSignatures(request, timeout=REPORT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
 
     async def close(self) -> None:
         """Hang up."""

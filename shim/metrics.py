@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
+from shim.signature import SignatureCheck, Verdict
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -135,6 +137,27 @@ class QuarantineMetrics:
             "mo_quarantine_requests", "Invalid requests, by whether they were kept.", ["result"], registry=registry
         )
         self.kept, self.journalled, self.dropped = (requests.labels(result) for result in self.RESULTS)
+
+
+class SignatureMetrics:
+    """The signatures of requests, on channels that check them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        signatures = Counter(
+            "mo_signatures",
+            "Signatures checked, by what the channel wants and what was found. Observed faults are let in.",
+            ["check", "result"],
+            registry=registry,
+        )
+        self._counted = {
+            (check, verdict): signatures.labels(check.value, verdict.value)
+            for check in (SignatureCheck.OBSERVE, SignatureCheck.ENFORCE)
+            for verdict in Verdict
+        }
+
+    def count(self, check: SignatureCheck, verdict: Verdict) -> None:
+        """Count a check."""
+        self._counted[check, verdict].inc()
 
 
 def process_registry() -> CollectorRegistry:

@@ -16,6 +16,10 @@ from typing import NoReturn
 from aicc.mo.v1.channel_directory_pb2 import (
     CHANNEL_STATE_DISABLED,
     CHANNEL_STATE_UNSPECIFIED,
+    SIGNATURE_CHECK_ENFORCE,
+    SIGNATURE_CHECK_OBSERVE,
+    SIGNATURE_SECRET_KIND_AUTH_TOKEN,
+    SIGNATURE_SECRET_KIND_SHARED_KEY,
     ChannelReplica,
     WatchChannelsResponse,
 )
@@ -25,6 +29,7 @@ from shim.errors import ServiceFaultError, ServiceUnavailableError, StorageError
 from shim.link import Link
 from shim.metrics import ReplicaMetrics
 from shim.replica_store import Change, Position, ReplicaStore
+from shim.signature import Secret, SecretKind, SignatureCheck
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +37,15 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _MAX_CHANNELS_IN_MEMORY = 10_000
 """Those used longest ago make room, and are read from disk when used again."""
 _NOWHERE = Position(directory_id="", revision=0)
+
+_CHECKS = {
+    SIGNATURE_CHECK_OBSERVE: SignatureCheck.OBSERVE,
+    SIGNATURE_CHECK_ENFORCE: SignatureCheck.ENFORCE,
+}
+_KINDS = {
+    SIGNATURE_SECRET_KIND_AUTH_TOKEN: SecretKind.AUTH_TOKEN,
+    SIGNATURE_SECRET_KIND_SHARED_KEY: SecretKind.SHARED_KEY,
+}
 
 
 class Replica:
@@ -175,4 +189,8 @@ def _to_channel(replica: ChannelReplica) -> Channel:
         ),
         credential_revision=replica.credential_revision,
         infer_message_type=replica.infer_message_type,
+        signature_check=_CHECKS.get(replica.signature_check, SignatureCheck.OFF),
+        signature_secrets=tuple(
+            Secret(_KINDS[secret.kind], secret.sealed) for secret in replica.signature_secrets if secret.kind in _KINDS
+        ),
     )

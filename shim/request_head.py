@@ -16,7 +16,7 @@ MAX_DISCARDED_BYTES = 1024 * 1024
 _PATH = re.compile(
     # RFC 9112 wants the absolute form understood, and the authority in it ignored: every host is ours.
     r"(?:https?://[^/?#]*)?"
-    rf"/social/on/whatsapp/({'|'.join(map(re.escape, TRANSLATORS))})/message/([A-Za-z0-9._~-]{{1,128}})(?:\?.*)?",
+    rf"(/social/on/whatsapp/({'|'.join(map(re.escape, TRANSLATORS))})/message/([A-Za-z0-9._~-]{{1,128}})(?:\?.*)?)",
 )
 _FORM = "application/x-www-form-urlencoded"
 
@@ -28,6 +28,8 @@ class WebhookHead:
     integrator: str
     channel_config_id: str
     credentials: Credentials
+    target: str = ""
+    """Path and query, as received."""
 
 
 def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]]) -> WebhookHead | Answer:
@@ -45,7 +47,7 @@ def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]
     credentials = parse_basic(get_headers("Authorization"))
     if credentials is None:
         return answers.CHALLENGE
-    return WebhookHead(match[1], match[2], credentials)
+    return WebhookHead(match[2], match[3], credentials, match[1])
 
 
 def is_unambiguous(version: str, get_headers: Callable[[str], Sequence[str]]) -> bool:

@@ -38,6 +38,10 @@ class Settings:
     """Of the public port, which speaks TLS then."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose machines are believed about where a request came from."""
+    public_urls: tuple[str, ...] = ()
+    """What is entered at the service provider before the webhook's path: what signatures are computed over."""
+    secrets_key: Path | None = None
+    """The key file that opens the secrets of channels."""
     host_id: str = "shim"
     workers: int = 1
     reply: str = "empty"
@@ -65,11 +69,17 @@ def from_json(text: str) -> Settings:
             "service_tls": _to_service_tls(values["service_tls"]),
             "certificate": _to_files(values["certificate"]),
             "trusted_proxies": tuple(values["trusted_proxies"]),
+            "public_urls": tuple(values["public_urls"]),
+            "secrets_key": _to_path(values["secrets_key"]),
             "connections": ConnectionLimits(**values["connections"]),
             "batches": BatchLimits(**values["batches"]),
             "verification": VerificationLimits(**values["verification"]),
         }
     )
+
+
+def _to_path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _to_files(paths: dict[str, str] | None) -> CertificateFiles | None:

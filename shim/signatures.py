@@ -43,10 +43,12 @@ _RESULTS = {
 class _Count:
     count: int = 0
     last_at: float = 0.0
+    unlogged: int = 0
 
-    def add(self, count: int, last_at: float) -> None:
-        self.count += count
-        self.last_at = max(self.last_at, last_at)
+    def add(self, other: "_Count") -> None:
+        self.count += other.count
+        self.last_at = max(self.last_at, other.last_at)
+        self.unlogged += other.unlogged
 
 
 _Counts = dict[tuple[SignatureCheck, Verdict], _Count]
@@ -72,9 +74,10 @@ class Signatures:
         self._uncheckable_at: float | None = None
 
     def find_fault(self, channel: Channel, request: SignedRequest) -> Verdict | None:
-        """Return why the request must not be taken; None when it may be, as it is signed or as nobody insists."""
-        if channel.signature_check is SignatureCheck.OFF:
-            return None
+        """Return why the request must not be taken; None when it may be, as it is signed or as nobody insists.
+
+        For channels that check signatures.
+        """
         verdict = self._check(channel, request)
         self._count(channel, verdict)
         is_wanted = verdict is Verdict.VALID or channel.signature_check is SignatureCheck.OBSERVE
@@ -102,6 +105,7 @@ class Signatures:
             taken = list(islice(self._counts.items(), _MAX_CHANNELS_AT_ONCE))
             for channel_config_id, _ in taken:
                 del self._counts[channel_config_id]
+            _log_faults(taken)
             try:
                 await link.report_signatures(_to_request(taken))
             except (ServiceUnavailableError, ServiceFaultError, asyncio.CancelledError) as error:
@@ -139,12 +143,12 @@ class Signatures:
         if verdict is Verdict.UNCHECKABLE:
             self._uncheckable_at = now
         counts = self._find_counts(channel.channel_config_id)
-        counts.setdefault((channel.signature_check, verdict), _Count()).add(1, now)
+        counts.setdefault((channel.signature_check, verdict), _Count()).add(_Count(1, now, 1))
 
     def _put_back(self, channel_config_id: str, counts: _Counts) -> None:
         known = self._find_counts(channel_config_id)
         for key, found in counts.items():
-            known.setdefault(key, _Count()).add(found.count, found.last_at)
+            known.setdefault(key, _Count()).add(found)
 
     def _find_counts(self, channel_config_id: str) -> _Counts:
         counts = self._counts.setdefault(channel_config_id, {})
@@ -166,15 +170,16 @@ def _to_request(taken: Iterable[tuple[str, _Counts]]) -> pb.ReportSignaturesRequ
 def _sum_by_verdict(counts: _Counts) -> Iterator[tuple[Verdict, _Count]]:
     sums: dict[Verdict, _Count] = {}
     for (_, verdict), count in counts.items():
-        sums.setdefault(verdict, _Count()).add(count.count, count.last_at)
+        sums.setdefault(verdict, _Count()).add(count)
     yield from sums.items()
 
 
 def _log_faults(taken: Iterable[tuple[str, _Counts]]) -> None:
     for channel_config_id, counts in taken:
         for (signature_check, verdict), count in counts.items():
-            if verdict is not Verdict.VALID:
+            if verdict is not Verdict.VALID and count.unlogged:
                 is_refused = signature_check is SignatureCheck.ENFORCE
                 event = "signatures_refused" if is_refused else "signatures_would_be_refused"
-                facts = {"channel": channel_config_id, "reason": verdict.value, "requests": count.count}
+                facts = {"channel": channel_config_id, "reason": verdict.value, "requests": count.unlogged}
                 _log.warning(event, extra=facts)
+                count.unlogged = 0

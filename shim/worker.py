@@ -37,6 +37,7 @@ from shim.metrics import (
     JournalMetrics,
     QuarantineMetrics,
     ReplicaMetrics,
+    SignatureMetrics,
     VerificationMetrics,
     WebhookMetrics,
     process_registry,
@@ -45,7 +46,10 @@ from shim.quarantine import Quarantine
 from shim.questions import Questions
 from shim.replica import Replica
 from shim.replica_slot import open_replica_store
+from shim.secrets_key import SecretsKey
 from shim.settings import Settings, from_json
+from shim.signature import parse_public_url
+from shim.signatures import Signatures
 from shim.source_address import TrustedProxies
 from shim.sums import take_snapshot
 from shim.webhook import WebhookServer
@@ -135,7 +139,20 @@ def _open_intake(
         journal=journal,
         marks=marks,
         quarantine=quarantine,
+        signatures=_open_signatures(stack, settings, link, SignatureMetrics(registry), health),
     )
+
+
+def _open_signatures(
+    stack: AsyncExitStack, settings: Settings, link: Link, metrics: SignatureMetrics, health: Health
+) -> Signatures:
+    bases = [base for url in settings.public_urls for base in parse_public_url(url)]
+    key = SecretsKey(settings.secrets_key) if settings.secrets_key else None
+    signatures = Signatures(bases=bases, key=key, metrics=metrics)
+    health.add(signatures.find_reasons)
+    stack.push_async_callback(signatures.report, link)
+    keep_running(stack, "signatures", signatures.run(link))
+    return signatures
 
 
 def _open_journal(stack: AsyncExitStack, part: Part, metrics: JournalMetrics) -> tuple[Marks, Journal]:

@@ -67,6 +67,7 @@ from service.models.operations import (
     Release,
     Summary,
 )
+from service.models.signatures import SecretKind, SignatureCheck, SignatureCount, SignatureResult, SignatureSecret
 
 __all__ = [
     "AckStatus",
@@ -116,9 +117,14 @@ __all__ = [
     "Route",
     "RouteRevision",
     "RoutedMessage",
+    "SecretKind",
     "SettledPage",
     "Settlement",
     "SettlementKind",
+    "SignatureCheck",
+    "SignatureCount",
+    "SignatureResult",
+    "SignatureSecret",
     "StoredMessage",
     "Summary",
     "TimeWindow",

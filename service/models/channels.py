@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from service.models.signatures import SignatureCheck, SignatureSecret
+
 
 class ChannelState(enum.StrEnum):
     """Whether a channel lets callers in."""
@@ -78,6 +80,8 @@ class Channel:
     destination: str | None = None
     infer_message_type: bool = False
     affinity_seconds: int = 0
+    signature_check: SignatureCheck = SignatureCheck.OFF
+    signature_secrets: tuple[SignatureSecret, ...] = ()
     routes: tuple[Route, ...] = ()
     route_revision: int = 0
     revision: int = 0

@@ -13,8 +13,18 @@ from google.protobuf.duration_pb2 import Duration
 
 from service.directory import change_user
 from service.errors import InvalidRequest, Violation
-from service.models import Channel, ChannelState, Credentials, MessageFacts, Route, RouteRevision, TimeWindow
+from service.models import (
+    Channel,
+    ChannelState,
+    Credentials,
+    MessageFacts,
+    Route,
+    RouteRevision,
+    SignatureCheck,
+    TimeWindow,
+)
 from service.routing import canonical_type
+from service.rpc import convert_signatures as signatures
 from service.rpc.convert import TYPE_NAMES, from_timestamp, to_timestamp
 
 STATES = {
@@ -43,6 +53,8 @@ def to_channel(channel: Channel) -> directory_pb.Channel:
         destination=channel.destination,
         infer_message_type=channel.infer_message_type,
         affinity=Duration(seconds=channel.affinity_seconds) if channel.affinity_seconds else None,
+        signature_check=signatures.CHECKS[channel.signature_check],
+        signature_secrets=[signatures.to_secret(secret) for secret in channel.signature_secrets],
         etag=str(channel.revision),
         route_revision=channel.route_revision,
         create_time=to_timestamp(channel.created_at),
@@ -63,6 +75,7 @@ def from_new_channel(message: directory_pb.Channel) -> Channel:
         destination=message.destination if message.HasField("destination") else None,
         infer_message_type=message.infer_message_type,
         affinity_seconds=_whole_seconds(message.affinity),
+        signature_check=signatures.CHECKS_BACK.get(message.signature_check, SignatureCheck.OFF),
     )
 
 
@@ -77,6 +90,7 @@ def change_channel(channel: Channel, wanted: directory_pb.Channel, paths: Sequen
         ),
         "infer_message_type": lambda: replace(channel, infer_message_type=wanted.infer_message_type),
         "affinity": lambda: replace(channel, affinity_seconds=_whole_seconds(wanted.affinity)),
+        "signature_check": lambda: replace(channel, signature_check=signatures.CHECKS_BACK[wanted.signature_check]),
     }
     violations = [
         Violation("update_mask", f'can\'t change "{path[:64]}"; can change: {", ".join(changes)}')
@@ -87,6 +101,8 @@ def change_channel(channel: Channel, wanted: directory_pb.Channel, paths: Sequen
         violations.append(Violation("update_mask", f"must name what to change: {', '.join(changes)}"))
     if "state" in paths and wanted.state not in STATES_BACK:
         violations.append(Violation("state", "must be enabled, disabled or paused"))
+    if "signature_check" in paths and wanted.signature_check not in signatures.CHECKS_BACK:
+        violations.append(Violation("signature_check", "must be off, observe or enforce"))
     if violations:
         raise InvalidRequest(violations)
     for path in paths:
@@ -113,6 +129,8 @@ def to_replica(channel: Channel) -> directory_pb.ChannelReplica:
         password_hashes=hashes,
         credential_revision=credentials.revision,
         infer_message_type=channel.infer_message_type,
+        signature_check=signatures.CHECKS[channel.signature_check],
+        signature_secrets=[signatures.to_sealed(secret) for secret in channel.signature_secrets],
     )
 
 

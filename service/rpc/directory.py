@@ -17,6 +17,7 @@ from service.models import DirectoryPosition
 from service.route_trials import Difference
 from service.routing import RouteWarning
 from service.rpc import paging
+from service.rpc.actors import actor_of
 from service.rpc.convert import seconds_of, to_timestamp
 from service.rpc.convert_routes import (
     change_channel,
@@ -28,7 +29,9 @@ from service.rpc.convert_routes import (
     to_route,
     to_route_revision,
 )
+from service.rpc.convert_signatures import KINDS_BACK, from_report, to_count
 from service.shims import ShimReports
+from service.signatures import SignatureSecrets
 
 DEFAULT_TRIED = 1000
 DEFAULT_REVISIONS = 20
@@ -40,8 +43,11 @@ MOST_BYTES = 2 * 1024 * 1024
 class DirectoryServicer(ChannelDirectoryServicer):
     """Unwraps channels, and wraps what became of them."""
 
-    def __init__(self, directory: ChannelDirectory, shims: ShimReports[pb.ShimReport]) -> None:
+    def __init__(
+        self, directory: ChannelDirectory, signatures: SignatureSecrets, shims: ShimReports[pb.ShimReport]
+    ) -> None:
         self._directory = directory
+        self._signatures = signatures
         self._shims = shims
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, _context: Any) -> pb.CreateChannelResponse:
@@ -49,7 +55,10 @@ class DirectoryServicer(ChannelDirectoryServicer):
         return pb.CreateChannelResponse(channel=to_channel(channel), generated_password=generated)
 
     async def GetChannel(self, request: pb.GetChannelRequest, _context: Any) -> pb.GetChannelResponse:
-        return pb.GetChannelResponse(channel=to_channel(await self._directory.load(request.channel_config_id)))
+        channel = to_channel(await self._directory.load(request.channel_config_id))
+        counts = await self._signatures.find_counts(request.channel_config_id)
+        channel.signature_counts.extend(to_count(count) for count in counts)
+        return pb.GetChannelResponse(channel=channel)
 
     async def ListChannels(self, request: pb.ListChannelsRequest, _context: Any) -> pb.ListChannelsResponse:
         limit = paging.page_size(request.page_size)
@@ -81,6 +90,30 @@ class DirectoryServicer(ChannelDirectoryServicer):
             grace_seconds=seconds_of(request.grace_period) if has_grace else DEFAULT_GRACE_SECONDS,
         )
         return pb.RotatePasswordResponse(channel=to_channel(channel), generated_password=generated)
+
+    async def AddSignatureSecret(
+        self, request: pb.AddSignatureSecretRequest, context: Any
+    ) -> pb.AddSignatureSecretResponse:
+        channel, secret_id = await self._signatures.add(
+            request.channel_config_id, KINDS_BACK.get(request.kind), request.secret, actor=actor_of(context)
+        )
+        return pb.AddSignatureSecretResponse(channel=to_channel(channel), secret_id=secret_id)
+
+    async def RemoveSignatureSecret(
+        self, request: pb.RemoveSignatureSecretRequest, context: Any
+    ) -> pb.RemoveSignatureSecretResponse:
+        channel = await self._signatures.remove(request.channel_config_id, request.secret_id, actor=actor_of(context))
+        return pb.RemoveSignatureSecretResponse(channel=to_channel(channel))
+
+    async def RotateSecrets(self, request: pb.RotateSecretsRequest, context: Any) -> pb.RotateSecretsResponse:
+        after = paging.read_token(request.page_token)
+        rotated = await self._signatures.rotate(after=after, actor=actor_of(context))
+        return pb.RotateSecretsResponse(
+            secrets=rotated.secrets,
+            resealed=rotated.resealed,
+            unreadable_channel_config_ids=rotated.unreadable,
+            next_page_token=paging.write_token(rotated.next_after) if rotated.next_after else "",
+        )
 
     async def GetRoutes(self, request: pb.GetRoutesRequest, _context: Any) -> pb.GetRoutesResponse:
         channel = await self._directory.load(request.channel_config_id)
@@ -145,6 +178,10 @@ class DirectoryServicer(ChannelDirectoryServicer):
     ) -> pb.GetChannelReplicaResponse:
         channel = await self._directory.find_replica(request.channel_config_id)
         return pb.GetChannelReplicaResponse(channel=to_replica(channel) if channel else None)
+
+    async def ReportSignatures(self, request: pb.ReportSignaturesRequest, _context: Any) -> pb.ReportSignaturesResponse:
+        await self._signatures.add_counts(from_report(request))
+        return pb.ReportSignaturesResponse()
 
     async def ReportShim(self, request: pb.ReportShimRequest, _context: Any) -> pb.ReportShimResponse:
         checks.refuse(checks.check_name("report.host_id", request.report.host_id))

@@ -35,6 +35,7 @@ from service.rpc.ingest import IngestServicer
 from service.rpc.statuses import ErrorInterceptor
 from service.shims import ShimReports
 from service.signals import Signal
+from service.signatures import SignatureSecrets
 from service.store.contract import Clock, Store
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
@@ -80,6 +81,7 @@ def build_server(
     *,
     channels: RoutedChannels,
     directory: ChannelDirectory,
+    signatures: SignatureSecrets,
     feed: MessageFeed,
     store: Store,
     health: Health,
@@ -94,7 +96,7 @@ def build_server(
     server = grpc.aio.server(interceptors=[ErrorInterceptor(), *guards], options=OPTIONS)
     message_ingest_pb2_grpc.add_MessageIngestServicer_to_server(IngestServicer(ingest, store), server)
     channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(
-        DirectoryServicer(directory, ShimReports(clock)), server
+        DirectoryServicer(directory, signatures, ShimReports(clock)), server
     )
     message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed, store, replays_started), server)
     message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held), server)

@@ -46,6 +46,7 @@ from service.models import (
     RouteRevision,
     SettledPage,
     Settlement,
+    SignatureCount,
     StoredMessage,
     Summary,
 )
@@ -90,10 +91,11 @@ class DirectoryStore(Protocol):
     async def list_channels(self, *, after: str, limit: int) -> Sequence[Channel]:
         """Return channels in the order of their ids, from the first one after `after`, no deleted ones."""
 
-    async def replace_channel(self, channel: Channel) -> Channel:
-        """Store the channel if it still has the revision that `channel` was read with.
+    async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
+        """Store the channel if it still has the revision that `channel` was read with, and write the audit entry.
 
-        Its routes stay as they are. Raises `errors.NotFound`, also for a deleted one, and
+        Its routes stay as they are. What was counted of its signatures is forgotten when what is made
+        of them changes, or which secrets there are. Raises `errors.NotFound`, also for a deleted one, and
         `errors.Conflict` when the revision is another.
         """
 
@@ -105,7 +107,7 @@ class DirectoryStore(Protocol):
         """
 
     async def delete_channel(self, channel_config_id: str, *, expected: int | None) -> None:
-        """Mark the channel as deleted and forget its credentials; the id is not used again.
+        """Mark the channel as deleted and forget its credentials and secrets; the id is not used again.
 
         Raises `errors.NotFound` (also for a repeat), `errors.Conflict` when `expected` is given
         and isn't its revision, and `errors.StillInUse` while any of its messages is held or
@@ -116,6 +118,12 @@ class DirectoryStore(Protocol):
         self, channel_config_id: str, *, before: int | None, limit: int
     ) -> Sequence[RouteRevision]:
         """Return the revisions of a channel's routes below `before`, newest first."""
+
+    async def add_signature_counts(self, counts: Sequence[SignatureCount]) -> None:
+        """Add to what is counted of channels; those that don't check signatures are left out. A repeat counts twice."""
+
+    async def find_signature_counts(self, channel_config_id: str) -> Sequence[SignatureCount]:
+        """Return what was counted of a channel, in no order."""
 
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         """Return the channels that changed after `after`, deleted ones too, oldest change first.

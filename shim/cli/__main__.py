@@ -17,7 +17,7 @@ from shim.cli.usage import CommandError, LazyGroup
 
 # Imported only when asked for, so that `mo --help` costs no gRPC.
 NOUNS = {
-    "channel": "Channels: create, list, show, update, delete, rotate-password, webhook.",
+    "channel": "Channels: create, list, show, update, delete, rotate-password, webhook, secret.",
     "route": "The routes of a channel: list, set, explain, history.",
     "feed": "What waits for a destination: pull, ack.",
     "destination": "The queues of AICC services: list, show, update.",
@@ -27,6 +27,7 @@ NOUNS = {
     "conversation": "Where a conversation goes for a time: assign, release.",
     "held": "Messages that wait for an operator: list, show, release, discard.",
     "quarantine": "Requests that were no valid message: list, show, retry, discard.",
+    "secrets": "The key that auth tokens and shared keys are sealed with: init, add-key, rotate.",
     "audit": "What was done by hand: list.",
     "status": "Whether all of it works, and what waits where.",
     "send": "Plays Twilio: posts messages to a webhook URL.",

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from shim.cli import webhook_url
+from shim.cli.channel_secret import CHECKS, secret, signature_fields
 from shim.cli.connection import Connection, run
 from shim.cli.output import note, write_item, write_items
 from shim.cli.passwords import password_faults, password_options, read_password, with_generated
@@ -26,9 +27,17 @@ _STATES = {
 _AFFINITY_HELP = "How long a conversation stays where it was routed, after its last message: up to 30d."
 
 
+_SIGNATURE_HELP = (
+    "What is made of the signatures of requests: nothing, wrong ones are counted, or refused with 403 (secret add)."
+)
+
+
 @click.group("channel", cls=Noun)
 def channel() -> None:
     """Channels: who may call in, and where their messages go."""
+
+
+channel.add_command(secret)
 
 
 def _create_faults(params: Mapping[str, Any]) -> Iterable[str]:
@@ -121,7 +130,10 @@ def _update_faults(params: Mapping[str, Any]) -> Iterable[str]:
         yield "Nothing to change: give at least one option, see --help."
 
 
-_CHANGES = ("enable", "disable", "pause", "number", "no_number", "destination", "no_destination", "user", "no_affinity")
+_CHANGES = (
+    *("enable", "disable", "pause", "number", "no_number", "destination", "no_destination", "user", "no_affinity"),
+    "signature",
+)
 
 
 @channel.verb("update", example="mo channel update C17 --pause", check=_update_faults)
@@ -136,6 +148,7 @@ _CHANGES = ("enable", "disable", "pause", "number", "no_number", "destination", 
 @option("--user", help="The user that the provider authenticates as.")
 @option("--infer-message-type/--no-infer-message-type", default=None, help="Let in callers without MessageType.")
 @option("--affinity", type=as_duration, metavar="DURATION", help=_AFFINITY_HELP)
+@option("--signature", type=click.Choice(list(CHECKS)), help=_SIGNATURE_HELP)
 @option("--no-affinity", is_flag=True, help="Route each message by itself.")
 @option("--etag", default="", help="Change it only if it still has this etag.")
 def update(channel_config_id: str, etag: str, **options: Any) -> None:
@@ -169,6 +182,9 @@ def _update_request(changed: pb.Channel, options: Mapping[str, Any]) -> pb.Updat
     if options["affinity"] is not None or options["no_affinity"]:
         changed.affinity.FromSeconds(int(options["affinity"] or 0))
         mask.paths.append("affinity")
+    if options["signature"]:
+        changed.signature_check = CHECKS[options["signature"]]
+        mask.paths.append("signature_check")
     return pb.UpdateChannelRequest(channel=changed, update_mask=mask)
 
 
@@ -261,6 +277,7 @@ def _fields(item: pb.Channel) -> dict[str, str]:
         "destination": _destination_text(item),
         "infer message type": "yes" if item.infer_message_type else "no",
         "affinity": seconds_text(item.affinity.seconds) if item.HasField("affinity") else "none",
+        **signature_fields(item),
         "route revision": str(item.route_revision),
         "etag": item.etag,
         "created": time_text(item.create_time),

@@ -19,6 +19,9 @@ from google.rpc.status_pb2 import Status
 
 from shim.cli.identity import this_user
 from shim.cli.usage import CommandError, Settings, settings
+from shim.errors import StartError
+from shim.service_channel import open_channel
+from shim.service_tls import find_tls_fault
 
 _Result = TypeVar("_Result")
 _Request = TypeVar("_Request")
@@ -95,15 +98,29 @@ def run(work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
 
 
 async def _run(work: Callable[[Connection], Awaitable[_Result]], chosen: Settings) -> _Result:
-    service, timeout = chosen.service, chosen.timeout
     signature = _Signature(chosen.operator or this_user())
-    target = await _target(service)
-    async with grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=[signature]) as channel:
+    target = await _target(chosen.service)
+    try:
+        channel = open_channel(target, chosen.tls, options=_OPTIONS, interceptors=[signature])
+    except StartError as error:
+        raise CommandError(str(error)) from error
+    async with channel:
         try:
-            return await work(Connection(channel, timeout))
+            return await work(Connection(channel, chosen.timeout))
         except grpc.aio.AioRpcError as error:
+            if channel.get_state() is not grpc.ChannelConnectivity.READY:
+                await _explain_tls(error, target, chosen)
             is_connected = channel.get_state() is grpc.ChannelConnectivity.READY
-            raise CommandError(*explain(error, service=service, is_connected=is_connected, timeout=timeout)) from error
+            lines = explain(error, service=chosen.service, is_connected=is_connected, timeout=chosen.timeout)
+            raise CommandError(*lines) from error
+
+
+async def _explain_tls(error: grpc.aio.AioRpcError, target: str, chosen: Settings) -> None:
+    """Raise `CommandError` when TLS is why the service was not to be reached."""
+    if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        fault = await asyncio.to_thread(find_tls_fault, target, chosen.tls)
+        if fault:
+            raise CommandError(f"no connection to the service at {chosen.service}: {fault}") from error
 
 
 async def _target(service: str) -> str:

@@ -24,22 +24,27 @@ def password_faults(params: Mapping[str, Any]) -> Iterable[str]:
 
 
 def read_password() -> str:
-    """Return the password on standard input, one line break at its end taken away.
+    """Return the password on standard input; see `read_secret`."""
+    return read_secret("Webhook password", otherwise=", or use --generate-password")
+
+
+def read_secret(what: str, *, otherwise: str = "") -> str:
+    """Return the secret on standard input, one line break at its end taken away.
 
     Asks without echo on a terminal. Raises `CommandError` when it is empty or
     no UTF-8.
     """
     if sys.stdin.isatty():
-        password = getpass.getpass("Webhook password: ")
+        secret = getpass.getpass(f"{what}: ")
     else:
         try:
-            password = sys.stdin.buffer.read().decode()
+            secret = sys.stdin.buffer.read().decode()
         except UnicodeDecodeError as error:
-            raise CommandError("the password on standard input is not UTF-8; pipe it in as UTF-8") from error
-        password = password.removesuffix("\r\n" if password.endswith("\r\n") else "\n")
-    if not password:
-        raise CommandError("the password on standard input is empty; pipe one in, or use --generate-password")
-    return password
+            raise CommandError(f"the {what.lower()} on standard input is not UTF-8; pipe it in as UTF-8") from error
+        secret = secret.removesuffix("\r\n" if secret.endswith("\r\n") else "\n")
+    if not secret:
+        raise CommandError(f"the {what.lower()} on standard input is empty; pipe one in{otherwise}")
+    return secret
 
 
 def with_generated(fields: dict[str, str], generated_password: str) -> dict[str, str]:

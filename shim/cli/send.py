@@ -1,16 +1,16 @@
 """`mo send`: plays Twilio against a webhook URL."""
 
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from secrets import token_hex
 from typing import Any
 
 import click
 
 from shim.cli.output import json_line, note, write_line
-from shim.cli.passwords import read_password
 from shim.cli.progress import progress
+from shim.cli.signing import make_signer, read_secrets, signing_faults, signing_options, url_to_sign
 from shim.cli.texts import printable
 from shim.cli.twilio_form import PROFILE_NAME, RECEIVER, SENDER, Draft, Form, build_form, new_sid, whatsapp_address
 from shim.cli.twilio_post import Answer, TwilioCaller, Webhook, problem, remark
@@ -21,6 +21,7 @@ from shim.cli.values import as_timeout
 def _faults(params: Mapping[str, Any]) -> Iterable[str]:
     if bool(params.get("user")) is not bool(params.get("password_stdin")):
         yield "--user and --password-stdin go together."
+    yield from signing_faults(params)
     if params.get("sid") and (params.get("count") or 1) > 1 and not params.get("repeat_sid"):
         yield "--sid with --count needs --repeat-sid: else each message has an id of its own."
     if params.get("url"):
@@ -47,6 +48,7 @@ def _as_parameter(text: str) -> tuple[str, str]:
 @argument("url", metavar="URL")
 @option("--user", help="The webhook user, unless it is in the URL.")
 @option("--password-stdin", is_flag=True, help="Read the webhook password from standard input.")
+@signing_options
 @option("--type", "message_type", default="text", show_default=True, help="MessageType: text, image, location, …")
 @option("--from", "sender", default=SENDER, show_default=True, help="Who writes.")
 @option("--to", "receiver", default=RECEIVER, show_default=True, help="Whom they write to.")
@@ -75,10 +77,15 @@ def send(ctx: click.Context, /, url: str, **options: Any) -> None:
     The first request has no credentials; it is repeated with them after the
     401. Exits with 1 unless every message was answered with 2xx.
     """
-    password = read_password() if options["password_stdin"] else None
-    webhook = Webhook.from_url(url, options["user"], password)
+    secrets = read_secrets(options)
+    webhook = Webhook.from_url(url, options["user"], secrets.password)
     count = options["count"]
-    caller = TwilioCaller(webhook, timeout_seconds=options["timeout"], is_challenged=not options["no_challenge"])
+    caller = TwilioCaller(
+        webhook,
+        timeout_seconds=options["timeout"],
+        is_challenged=not options["no_challenge"],
+        sign=make_signer(secrets.signing, url_to_sign(webhook, options["public_url"])),
+    )
     started = time.monotonic()
     try:
         # On a terminal the results scroll by as it is.
@@ -96,10 +103,10 @@ def _forms(options: Mapping[str, Any]) -> Iterator[tuple[str, Form]]:
     drafted = {name: value for name, value in options.items() if name in Draft.__dataclass_fields__}
     addresses = {name: whatsapp_address(options[name]) for name in ("sender", "receiver")}
     draft = Draft(**drafted | addresses)
-    sid = options["sid"] or new_sid(draft.message_type, secrets.token_hex(16))
+    sid = options["sid"] or new_sid(draft.message_type, token_hex(16))
     for number in range(options["count"]):
         if number and not options["repeat_sid"]:
-            sid = new_sid(draft.message_type, secrets.token_hex(16))
+            sid = new_sid(draft.message_type, token_hex(16))
         yield sid, build_form(draft, sid)
 
 

@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,12 @@ class Webhook:
     port: int | None
     path: str
     credentials: tuple[str, str] | None
+
+    @property
+    def base(self) -> str:
+        """What comes before the path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.is_tls else 'http'}://{host}{'' if self.port is None else f':{self.port}'}"
 
     @classmethod
     def from_url(cls, url: str, user: str | None = None, password: str | None = None) -> "Webhook":
@@ -74,8 +80,17 @@ class TwilioCaller:
     With `is_challenged` the first request of each message has no credentials.
     """
 
-    def __init__(self, webhook: Webhook, *, timeout_seconds: float, is_challenged: bool) -> None:
+    def __init__(
+        self,
+        webhook: Webhook,
+        *,
+        timeout_seconds: float,
+        is_challenged: bool,
+        sign: Callable[[Form], Mapping[str, str]] = lambda _: {},
+    ) -> None:
+        """Prepare to call; `sign` makes the headers of a form's signature."""
         self._webhook = webhook
+        self._sign = sign
         self.is_challenged = is_challenged
         kind = http.client.HTTPSConnection if webhook.is_tls else http.client.HTTPConnection
         self._connection = kind(webhook.host, webhook.port, timeout=timeout_seconds)
@@ -86,7 +101,7 @@ class TwilioCaller:
         Raises `CommandError` when there is no answer.
         """
         body = urlencode(form).encode()
-        headers = _HEADERS | {"I-Twilio-Idempotency-Token": str(uuid.uuid4())}
+        headers = _HEADERS | {"I-Twilio-Idempotency-Token": str(uuid.uuid4())} | dict(self._sign(form))
         answers = []
         if self.is_challenged:
             answers.append(self._request(body, headers))

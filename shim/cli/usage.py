@@ -8,11 +8,13 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 from shim.cli.values import as_operator, as_service, as_timeout
+from shim.service_tls import ServiceTls, find_conflicts, to_service_tls
 
 _FAULTS = "shim.cli.faults"
 _CHOSEN = "shim.cli.chosen"
@@ -42,11 +44,14 @@ class Settings:
     timeout: float = 10.0
     json: bool = False
     operator: str = ""
+    tls: ServiceTls | None = None
 
 
 def settings() -> Settings:
     """Return the shared options of the running command, the innermost one winning."""
-    return Settings(**click.get_current_context().meta.get(_CHOSEN, {}))
+    chosen = click.get_current_context().meta.get(_CHOSEN, {})
+    names = Settings.__dataclass_fields__
+    return Settings(**{name: value for name, value in chosen.items() if name in names}, tls=to_service_tls(chosen))
 
 
 class _Collecting(click.Parameter):
@@ -80,7 +85,7 @@ argument = functools.partial(click.argument, cls=_Argument)
 
 
 def shared_options(*, connects: bool, from_environment: bool = False) -> list[click.Parameter]:
-    """Return --json and, where a command `connects`, --service, --timeout and --operator.
+    """Return --json and, where a command `connects`, what says where and how the service is called.
 
     They may stand at every level of the command line. Only the root's take
     their variables, so that a variable never beats a flag further left.
@@ -93,8 +98,13 @@ def shared_options(*, connects: bool, from_environment: bool = False) -> list[cl
         return [as_json]
     where = "Where the service listens; of several, the first that answers. [default: 127.0.0.1:50051]"
     who = "Whom the audit log names for what is done. [default: USER@HOST]"
+    pem = click.Path(exists=True, dir_okay=False, path_type=Path)
     return [
         shared(["--service"], type=as_service, metavar="HOST:PORT[,…]", help=where),
+        shared(["--service-ca"], type=pem, help="Who signs the service's certificate, PEM: TLS to the service."),
+        shared(["--client-cert"], type=pem, help="Your certificate for the service, PEM."),
+        shared(["--client-key"], type=pem, help="Its key, PEM, without a pass phrase."),
+        shared(["--service-name"], metavar="NAME", help="The name in the service's certificate. [default: the host]"),
         shared(["--timeout"], type=as_timeout, metavar="SECONDS", help="How long each call may take. [default: 10]"),
         shared(["--operator"], type=as_operator, metavar="NAME", help=who),
         as_json,
@@ -137,6 +147,8 @@ class Verb(click.Command):
                 _faults(ctx).append("There are more arguments than the command takes.")
         if not ctx.resilient_parsing and self._check:
             _faults(ctx).extend(self._check(ctx.params))
+        if not ctx.resilient_parsing:
+            _faults(ctx).extend(f"{fault}." for fault in find_conflicts(ctx.meta.get(_CHOSEN, {})))
         _raise_faults(ctx)
         return rest
 
@@ -155,10 +167,10 @@ class Noun(click.Group):
         super().__init__(*args, **attributes)
 
     def verb(
-        self, name: str, *, example: str, check: Check | None = None
+        self, name: str, *, example: str, check: Check | None = None, connects: bool = True
     ) -> Callable[[Callable[..., Any]], click.Command]:
         """Declare a command of this noun, with the shared options and an example."""
-        return self.command(name, cls=Verb, check=check, epilog=_example(example))
+        return self.command(name, cls=Verb, check=check, connects=connects, epilog=_example(example))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse up to the verb, leaving the faults for it to report with its own."""

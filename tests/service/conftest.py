@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from service.store.contract import Store
+from service.store.postgres import PostgresStore
 from service.store.sqlite import SqliteStore
+from tests.postgres_server import Databases, open_databases
 from tests.service.builders import ManualClock
 from tests.service.stubs import Client, serving
 
@@ -18,11 +20,24 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    opened = SqliteStore.open(tmp_path / "mo.db", clock=clock)
-    yield opened
-    await opened.close()
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Databases]:
+    with open_databases() as databases:
+        yield databases
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    if request.param == "sqlite":
+        opened: Store = SqliteStore.open(tmp_path / "mo.db", clock=clock)
+        yield opened
+        await opened.close()
+        return
+    databases: Databases = request.getfixturevalue("postgres")
+    async with databases.database() as dsn:
+        opened = await PostgresStore.open(dsn, clock=clock)
+        yield opened
+        await opened.close()
 
 
 @pytest.fixture

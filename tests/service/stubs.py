@@ -51,8 +51,16 @@ async def serving(folder: Path) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def connected(address: str, admin: str = "") -> AsyncIterator[Client]:
-    async with grpc.aio.insecure_channel(address) as channel:
+async def connected(
+    address: str, admin: str = "", *, credentials: grpc.ChannelCredentials | None = None, name: str = ""
+) -> AsyncIterator[Client]:
+    # Those that call one address with other certificates don't share a connection.
+    options = [("grpc.use_local_subchannel_pool", 1), *([("grpc.default_authority", name)] if name else [])]
+    async with (
+        grpc.aio.secure_channel(address, credentials, options)
+        if credentials
+        else grpc.aio.insecure_channel(address, options)
+    ) as channel:
         yield Client(
             address,
             admin,

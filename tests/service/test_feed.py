@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from service.feed.consumer import Consumer
 from service.feed.subscription import MOST_PENDING, Outgoing, Subscription
 from service.models import AckStatus, Claimed, ClaimedDelivery, Settlement, SettlementKind
 from service.store.contract import Store
+from service.store.sqlite import SqliteStore
 from tests.service.builders import ManualClock, a_message
 
 CREDIT = 10**6
@@ -64,6 +66,14 @@ class Listener:
 
     def on_directory_change(self) -> None:
         pass
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    """One store is enough: what is tested here is before it. This one does one thing after the other."""
+    opened = SqliteStore.open(tmp_path / "mo.db", clock=clock)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

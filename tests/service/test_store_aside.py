@@ -16,8 +16,8 @@ from service.models import (
     Settlement,
     SettlementKind,
 )
+from service.store import postgres, sqlite
 from service.store.contract import Store
-from service.store.sqlite import quarantine
 from tests.service.builders import ManualClock, a_message
 
 TO_DEFAULT = Decision(("default",))
@@ -189,7 +189,8 @@ async def test_a_retry_settles_its_request_in_the_transaction_of_the_message(sto
 async def test_refused_requests_are_bounded_and_accepted_ones_stay(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine, "MOST_REFUSED", 3)
+    for module in (sqlite.quarantine, postgres.quarantine):
+        monkeypatch.setattr(module, "MOST_REFUSED", 3)
     await store.quarantine([a_request("accepted", is_accepted=True)])
     await store.quarantine([a_request(f"q{number}") for number in range(6)])
     assert (await store.list_quarantined(None, before=None, limit=10)).payloads == [b"q5", b"q4", b"q3", b"accepted"]

@@ -13,7 +13,7 @@ from tests.service_properties.model import SETTINGS
 from tests.service_properties.side_by_side import CHANNEL, DESTINATIONS, SENDERS, SideBySide
 
 destinations = st.sampled_from(DESTINATIONS)
-routes = st.lists(destinations, min_size=1, max_size=2, unique=True).map(tuple)
+routes = st.sampled_from([("bot",), ("bot",), ("shop",), ("bot", "agents"), ("shop", "bot")])
 senders = st.sampled_from(SENDERS)
 numbers = st.integers(0, 30)
 recent = st.integers(0, 3)
@@ -50,6 +50,11 @@ class FeedMachine(RuleBasedStateMachine):
     def claim(self, destination: str, limit: int, lease_seconds: float | None) -> None:
         self._both.claim(destination, limit, lease_seconds)
 
+    @rule()
+    def claim_everywhere(self) -> None:
+        for destination in DESTINATIONS:
+            self._both.claim(destination, 100)
+
     @precondition(lambda self: self._both.model.issued)
     @rule(recent=recent)
     def acknowledge(self, recent: int) -> None:
@@ -74,19 +79,17 @@ class FeedMachine(RuleBasedStateMachine):
     def extend(self, recent: int, seconds: float) -> None:
         self._both.extend(*self._pick(recent), seconds)
 
-    @precondition(lambda self: self._both.model.issued)
-    @rule(recent=recent)
-    def settle_what_is_none(self, recent: int) -> None:
-        self._both.settle_what_is_none(*self._pick(recent))
-
     @rule(sender=senders, destination=destinations, recent=st.none() | recent, seconds=st.sampled_from([50.0, 5000.0]))
     def assign(self, sender: str, destination: str, recent: int | None, seconds: float) -> None:
         has_ack = recent is not None and self._both.model.issued
         self._both.assign(sender, destination, self._pick(recent or 0) if has_ack else None, seconds)
 
-    @rule(sender=senders)
-    def end_assignment(self, sender: str) -> None:
-        self._both.end_assignment(sender)
+    @precondition(lambda self: self._both.model.out)
+    @rule(recent=recent, destination=destinations)
+    def hand_over(self, recent: int, destination: str) -> None:
+        """Assign a conversation of which something is out, or was."""
+        sid = self._both.model.issued[self._pick(recent)].sid
+        self._both.assign(self._both.model.senders.get(sid, SENDERS[0]), destination, None, 5000.0)
 
     @precondition(lambda self: self._both.model.dead)
     @rule(destination=st.none() | destinations, limit=st.sampled_from([1, 100]))
@@ -102,27 +105,27 @@ class FeedMachine(RuleBasedStateMachine):
     @rule(destination=destinations)
     def replay(self, destination: str) -> None:
         self._both.replay(destination)
-
-    @rule()
-    def advance_replays(self) -> None:
         self._both.advance_replays()
 
     @rule(destination=destinations, is_ordered=st.booleans(), max_attempts=st.sampled_from([2, 3]))
     def configure(self, destination: str, is_ordered: bool, max_attempts: int) -> None:
         self._both.configure(destination, replace(SETTINGS, is_ordered=is_ordered, max_attempts=max_attempts))
 
-    @rule(sender=senders)
-    def erase(self, sender: str) -> None:
-        self._both.erase(sender)
-
     @rule(seconds=st.sampled_from([0.5, 1.0, 10.0, 60.0, 700.0]))
     def let_time_pass(self, seconds: float) -> None:
         self._both.clock.advance(seconds)
         self._both.compare()
 
-    @rule()
-    def reopen(self) -> None:
-        self._both.reopen()
+    @rule(sender=senders, what=st.sampled_from(["end", "erase", "reopen", "settle"]))
+    def do_what_is_seldom_done(self, sender: str, what: str) -> None:
+        if what == "end":
+            self._both.end_assignment(sender)
+        elif what == "erase":
+            self._both.erase(sender)
+        elif what == "reopen":
+            self._both.reopen()
+        elif self._both.model.issued:
+            self._both.settle_what_is_none(*self._pick(0))
 
     def _pick(self, recent: int) -> tuple[str, AckToken]:
         model = self._both.model

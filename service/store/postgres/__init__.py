@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import Self
 
 import asyncpg
@@ -172,9 +170,7 @@ class PostgresStore:
         )
 
     async def list_messages(self, which: MessageFilter, *, before: int | None, limit: int) -> MessagePage:
-        return await self._sessions.read(
-            lambda transaction: life.list_messages(transaction, which, before, limit)
-        )
+        return await self._sessions.read(lambda transaction: life.list_messages(transaction, which, before, limit))
 
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         # By its keys a message is found even while an older transaction is open.
@@ -274,7 +270,9 @@ class PostgresStore:
         )
 
     async def redrive(self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY) -> SettledPage:
-        return await self._sessions.run(lambda transaction: dead_letters.redrive(transaction, which, after, limit, actor))
+        return await self._sessions.run(
+            lambda transaction: dead_letters.redrive(transaction, which, after, limit, actor)
+        )
 
     async def discard_dead_letters(
         self, which: DeadLetterSelection, *, after: int, limit: int, actor: str = GATEWAY
@@ -284,7 +282,7 @@ class PostgresStore:
         )
 
     async def count_replay(self, destination: str, selection: ReplaySelection) -> int:
-        return await self._sessions.read(lambda transaction: replays.count_replay(transaction, destination, selection))
+        return await replays.count_replay(self._sessions, destination, selection)
 
     async def start_replay(self, replay: Replay, *, actor: str = GATEWAY) -> Replay:
         return await self._sessions.run(lambda transaction: replays.start_replay(transaction, replay, actor))
@@ -306,24 +304,20 @@ class PostgresStore:
         return await self._sessions.run(lambda transaction: retention.prune(transaction, limit))
 
     async def erase_sender(self, conversation: Conversation, *, limit: int, actor: str = GATEWAY) -> ErasedCounts:
-        return await self._sessions.run(lambda transaction: erasure.erase_sender(transaction, conversation, limit, actor))
+        return await self._sessions.run(
+            lambda transaction: erasure.erase_sender(transaction, conversation, limit, actor)
+        )
 
 
 async def _prepare(server: Server) -> None:
     """Bring the schema up to date. Waits for a while for a server that is starting."""
     try:
-        connection = await _connect_patiently(server)
+        connection = await server.connect_patiently(STARTING_SECONDS)
+        try:
+            await migrate(connection)
+        finally:
+            connection.terminate()
     except (*LOST, asyncpg.PostgresError) as error:
         raise StoreRefused(
             f"can't use {server}: {str(error) or type(error).__name__}; start PostgreSQL there, or mend the --store"
         ) from error
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(connection.close)
-        await migrate(connection)
-
-
-async def _connect_patiently(server: Server) -> Connection:
-    try:
-        async with asyncio.timeout(STARTING_SECONDS):
-            while True:
-                ...

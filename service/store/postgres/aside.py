@@ -133,7 +133,7 @@ async def load_payloads(transaction: Transaction, sequences: Collection[int]) ->
     rows: list[Any] = await transaction.connection.fetch(
         "SELECT sequence, payload FROM message WHERE sequence = ANY ($1::bigint[])", list(sequences)
     )
-    return {sequence: payload for sequence, payload in rows}
+    return dict(tuple(row) for row in rows)
 
 
 async def keep_clash(transaction: Transaction, sequence: int, fingerprint: bytes, payload: bytes) -> None:

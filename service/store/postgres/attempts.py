@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from service.models import AttemptOutcome, DestinationSettings
-from service.store.postgres import assignments, dead_letters, heads, lanes
+from service.store.postgres import assignments, dead_letters, heads
 from service.store.postgres.destinations import load_settings
 from service.store.postgres.lanes import Lane
 from service.store.postgres.session import Transaction, microseconds

@@ -10,44 +10,53 @@ from service.store.postgres import attempts, handover, lanes
 from service.store.postgres.attempts import Failure
 from service.store.postgres.session import Transaction, microseconds
 
+MOST_AT_ONCE = 1000
+"""How many heads a look takes, at the most."""
+
 # The heads that are due and that nobody else has, those that have been for longest first, are leased until their bytes
 # are too many; and when the next one is due. Those with something in the way aren't: their lease has run out, or they
 # wait for one. A lane that waits for a lease may have no head.
 # What has come into a lane since the statement began is locked as it is now, but its delivery can't be seen yet: then
 # it is leased without a message, which is read again.
+# The second limit tells the planner, and so do the laterals, that few rows are wanted of however many there are.
 LEASE = f"""
 WITH term AS (
   SELECT $2 + coalesce($5::bigint, (SELECT round(ack_deadline * 1000000) FROM destination WHERE name = $1), $6::bigint)
     ::bigint AS deadline_at
 ), due AS MATERIALIZED (
-  SELECT id, head, part, attempts, claims, due_at, is_leased AND NOT has_expired AS is_lapsed,
-         waits_for IS NOT NULL AS is_waiting
-  FROM lane WHERE destination = $1 AND due_at <= $2 ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+  SELECT * FROM (
+    SELECT id, head, part, attempts, claims, due_at, is_leased AND NOT has_expired AS is_lapsed,
+           waits_for IS NOT NULL AS is_waiting
+    FROM lane WHERE destination = $1 AND due_at <= $2 ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+  ) AS locked LIMIT {MOST_AT_ONCE}
 ), head AS MATERIALIZED (
-  SELECT due.*, m.sequence,
+  SELECT due.*, m.sequence, m.payload, m.route_id,
          sum(octet_length(m.payload)) FILTER (WHERE NOT (is_lapsed OR is_waiting)) OVER in_order AS size,
          count(*) FILTER (WHERE NOT (is_lapsed OR is_waiting)) OVER in_order AS number
-  FROM due
-  LEFT JOIN delivery d ON d.lane = due.id AND d.position = due.head LEFT JOIN message m ON m.sequence = d.message
+  FROM due LEFT JOIN LATERAL (
+    SELECT m.sequence, m.payload, m.route_id FROM delivery d JOIN message m ON m.sequence = d.message
+    WHERE d.lane = due.id AND d.position = due.head LIMIT 1
+  ) m ON true
   WINDOW in_order AS (ORDER BY due_at, id)
 ), leased AS (
-  UPDATE lane l SET claims = l.claims + 1, is_leased = true, has_expired = false, leased_at = $2,
-                    due_at = (SELECT deadline_at FROM term)
-  FROM head WHERE l.id = head.id AND NOT (head.is_lapsed OR head.is_waiting)
-    AND (coalesce(head.size, 0) <= $4 OR (head.number = 1 AND $7::boolean))
-  RETURNING l.id
+  UPDATE lane SET claims = claims + 1, is_leased = true, has_expired = false, leased_at = $2,
+                  due_at = (SELECT deadline_at FROM term)
+  WHERE id = ANY (ARRAY(
+    SELECT id FROM head
+    WHERE NOT (is_lapsed OR is_waiting) AND (coalesce(size, 0) <= $4 OR (number = 1 AND $7::boolean))
+  ))
+  RETURNING id
 ), next AS (
   SELECT least(
-    (SELECT due_at FROM lane WHERE destination = $1 AND due_at IS NOT NULL AND id NOT IN (SELECT id FROM leased)
+    (SELECT due_at FROM lane WHERE destination = $1 AND due_at IS NOT NULL AND id <> ALL (ARRAY(SELECT id FROM leased))
      ORDER BY due_at, id LIMIT 1),
     (SELECT deadline_at FROM term WHERE EXISTS (SELECT FROM leased))
   ) AS due_at
 )
 SELECT next.due_at, head.id, leased.id IS NOT NULL, head.is_lapsed, head.is_waiting,
-       head.claims + 1, m.payload, head.attempts + 1, term.deadline_at, head.sequence, m.route_id,
-       head.part = {lanes.REPLAYED}
+       head.claims + 1, CASE WHEN leased.id IS NOT NULL THEN head.payload END, head.attempts + 1, term.deadline_at,
+       head.sequence, head.route_id, head.part = {lanes.REPLAYED}
 FROM term CROSS JOIN next LEFT JOIN head ON true LEFT JOIN leased ON leased.id = head.id
-LEFT JOIN message m ON m.sequence = head.sequence AND leased.id IS NOT NULL
 ORDER BY head.due_at, head.id
 """
 

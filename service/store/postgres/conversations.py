@@ -29,11 +29,14 @@ NOTED_BITS = 31
 LAST_SEQUENCE = "SELECT last_value - (NOT is_called)::int FROM message_sequence"
 
 SHARE = f"""
-SELECT pg_advisory_xact_lock_shared($1, (({LAST_SEQUENCE}) & {2**NOTED_BITS - 1})::int),
-       (SELECT count(pg_advisory_xact_lock{{shared}}($2, number)) FROM unnest($3::int[]) AS number)
+SELECT pg_advisory_xact_lock_shared($1, (({LAST_SEQUENCE}) & {2**NOTED_BITS - 1})::int), (
+  SELECT count(CASE WHEN is_alone THEN pg_advisory_xact_lock($2, number)
+                    ELSE pg_advisory_xact_lock_shared($2, number) END)
+  FROM unnest($3::int[], $4::boolean[]) AS l (number, is_alone)
+)
 """
 
-TAKE = "SELECT pg_advisory_xact_lock($1, $2)"
+TAKE = "SELECT count(pg_advisory_xact_lock($1, number)) FROM unnest($2::int[]) AS number"
 
 # The numbers of both halves are 32 bits without a sign there.
 NOTED = """
@@ -43,19 +46,22 @@ WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
 """
 
 
-async def share(transaction: Transaction, conversations: Collection[Conversation]) -> None:
+async def share(
+    transaction: Transaction, conversations: Collection[Conversation], alone: Collection[Conversation] = ()
+) -> None:
     """Keep these from being taken, together with others that share them, and note where the sequences begin.
 
-    An intake that was outrun has them to itself, so that it can't be again.
+    Those in `alone` nobody else shares. An intake that was outrun has all to itself, so that it can't be again.
     """
-    numbers = sorted({_number(conversation) for conversation in conversations})
-    query = SHARE.format(shared="_shared" if transaction.attempt == 1 else "")
-    await transaction.connection.execute(query, BEGINNING_LOCK, CONVERSATION_LOCK, numbers)
+    numbers = _numbers(conversations)
+    alone_numbers = set(_numbers(alone if transaction.attempt == 1 else conversations))
+    is_alone = [number in alone_numbers for number in numbers]
+    await transaction.connection.execute(SHARE, BEGINNING_LOCK, CONVERSATION_LOCK, numbers, is_alone)
 
 
-async def take(transaction: Transaction, conversation: Conversation) -> None:
-    """Keep anybody else from sharing or taking this one. Only one in a transaction."""
-    await transaction.connection.execute(TAKE, CONVERSATION_LOCK, _number(conversation))
+async def take(transaction: Transaction, *conversations: Conversation) -> None:
+    """Keep anybody else from sharing or taking these. Once in a transaction."""
+    await transaction.connection.execute(TAKE, CONVERSATION_LOCK, _numbers(conversations))
 
 
 async def settled_until(transaction: Transaction) -> int:
@@ -83,5 +89,6 @@ def _restore(number: int, near: int) -> int:
     return near + ahead if ahead < span // 2 else near + ahead - span
 
 
-def _number(conversation: Conversation) -> int:
-    return crc32("\0".join(conversation).encode()) % LOCKS
+def _numbers(conversations: Collection[Conversation]) -> list[int]:
+    """Return the numbers of their locks, in the order in which everybody takes them."""
+    return sorted({crc32("\0".join(conversation).encode()) % LOCKS for conversation in conversations})

@@ -16,9 +16,11 @@ from service.models import (
 )
 from service.store.postgres import audit, conversations, heads, lanes, positions
 from service.store.postgres.destinations import load_settings
-from service.store.postgres.lanes import LAST_SEQUENCE, Lane, LaneKey
+from service.store.postgres.lanes import Lane, LaneKey
 from service.store.postgres.removal import keep_messages
 from service.store.postgres.session import Transaction
+
+LAST_NUMBER = 2**63 - 1
 
 ENDINGS = {
     AttemptOutcome.NACKED: "a consumer gave it back",
@@ -39,12 +41,8 @@ COLUMNS = (
 
 SELECTED = f"""
 SELECT {COLUMNS} FROM dead_letter d JOIN message m ON m.sequence = d.message
-WHERE ($1::text IS NULL OR d.destination = $1) AND ($2::text IS NULL OR d.channel_config_id = $2)
+WHERE d.number {{side}} $1 {{conditions}} ORDER BY d.number {{order}} LIMIT $2
 """
-
-NEWEST = f"{SELECTED} AND d.number < $3 ORDER BY d.number DESC LIMIT $4"
-
-OLDEST = f"{SELECTED} AND d.number > $3 ORDER BY d.number LIMIT $4"
 
 BY_KEY = f"""
 SELECT DISTINCT {COLUMNS}
@@ -113,7 +111,7 @@ async def list_dead_letters(
     if which.keys:
         rows = (await _by_key(transaction, which, 0))[::-1]
     else:
-        rows = await _select(transaction, NEWEST, which, before or LAST_SEQUENCE, limit)
+        rows = await _select(transaction, which, before or LAST_NUMBER, limit, is_newest_first=True)
     attempts = await find_attempts(transaction, [row.sequence for row in rows])
     return [DeadLetter(*row[:6], attempts.get((row.sequence, row.destination), []), row.is_replayed) for row in rows]
 
@@ -173,7 +171,7 @@ async def _take(
     if which.keys:
         found = (await _by_key(transaction, which, after))[:limit]
     else:
-        found = await _select(transaction, OLDEST, which, after, limit)
+        found = await _select(transaction, which, after, limit, is_newest_first=False)
     await conversations.share(transaction, {Conversation(row.channel_config_id, row.sender) for row in found})
     locked = {row[0] for row in await transaction.connection.fetch(LOCK, [row.number for row in found])}
     await transaction.connection.execute(FORGET, list(locked))
@@ -182,11 +180,15 @@ async def _take(
 
 
 async def _select(
-    transaction: Transaction, statement: str, which: DeadLetterSelection, position: int, limit: int
+    transaction: Transaction, which: DeadLetterSelection, position: int, limit: int, *, is_newest_first: bool
 ) -> list[_Row]:
-    rows: list[Any] = await transaction.connection.fetch(
-        statement, which.destination, which.channel_config_id, position, limit
-    )
+    """Return dead letters before or after a number. What isn't asked for isn't in the statement, so indexes serve it."""
+    wanted = {"destination": which.destination, "channel_config_id": which.channel_config_id}
+    values = {column: value for column, value in wanted.items() if value is not None}
+    conditions = "".join(f" AND d.{column} = ${number}" for number, column in enumerate(values, start=3))
+    side, order = ("<", "DESC") if is_newest_first else (">", "")
+    query = SELECTED.format(side=side, order=order, conditions=conditions)
+    rows: list[Any] = await transaction.connection.fetch(query, position, limit, *values.values())
     return [_Row(*row) for row in rows]
 
 

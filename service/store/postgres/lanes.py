@@ -86,6 +86,7 @@ ORDER BY {KEY} FOR UPDATE
 # Nothing is rolled back in a sequence: an id above its last value was never used.
 WERE_EVER = "SELECT id FROM unnest($1::bigint[]) AS id WHERE id BETWEEN 1 AND (SELECT last_value FROM lane_id_seq)"
 
+
 class LaneKey(NamedTuple):
     """Which lane."""
 

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -55,7 +55,8 @@ class Listening:
         self._news = _News()
         self._is_news = asyncio.Event()
         self._is_connected = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._was_lost = False
+        self._own_pid = 0
         self._following = asyncio.create_task(self._follow())
 
     def listen(self, listener: StoreListener) -> None:
@@ -65,9 +66,9 @@ class Listening:
     def announce(self, transaction: Transaction) -> None:
         """Tell everybody of a transaction that is committed."""
         if transaction.ready or transaction.dead_letters or transaction.directory_changed:
-            self._loop.call_soon(self._tell_of, transaction)
             self._news.add(transaction)
             self._is_news.set()
+            self._tell_of(transaction)
 
     async def connected(self) -> None:
         """Return when the other replicas are heard."""
@@ -84,21 +85,24 @@ class Listening:
             try:
                 await self._work()
             except (asyncpg.PostgresError, *LOST) as error:
-                was_connected = self._is_connected.is_set()
-                if was_connected or pause == SHORTEST_PAUSE_SECONDS:
+                if self._is_connected.is_set() or not self._was_lost:
                     log.warning("replicas_not_heard", extra={"reason": type(error).__name__})
+                    pause = SHORTEST_PAUSE_SECONDS
                 self._is_connected.clear()
-                pause = SHORTEST_PAUSE_SECONDS if was_connected else min(pause * 2, LONGEST_PAUSE_SECONDS)
+                self._was_lost = True
             await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _work(self) -> None:
         connection = await self._connect()
         try:
             connection.add_termination_listener(self._notice_loss)
+            self._own_pid = connection.get_server_pid()
             await connection.execute(NOT_SYNCED)
             await connection.add_listener(CHANNEL, self._hear)
             self._is_connected.set()
-            self._tell(_News(directory_changed=True))  # perhaps: it wasn't heard until now
+            if self._was_lost:
+                self._tell(_News(directory_changed=True))  # perhaps, meanwhile
             while True:
                 await self._tell_others(connection)
         finally:
@@ -117,8 +121,8 @@ class Listening:
     def _notice_loss(self, _connection: object) -> None:
         self._is_news.set()
 
-    def _hear(self, connection: Any, pid: int, _channel: str, note: object) -> None:
-        if pid != connection.get_server_pid():
+    def _hear(self, _connection: object, pid: int, _channel: str, note: object) -> None:
+        if pid != self._own_pid:
             self._tell(_News.from_note(str(note)))
 
     def _tell_of(self, transaction: Transaction) -> None:

@@ -80,7 +80,7 @@ async def record(
     transaction: Transaction, intake: Sequence[RoutedMessage], is_recovered: bool, quarantine_entry_id: str
 ) -> list[Recorded]:
     """See `MessageStore.record`."""
-    ground = await _prepare(transaction, {_conversation(routed) for routed in intake})
+    ground = await _prepare(transaction, intake)
     wanted: dict[MessageKey, RoutedMessage] = {}
     for routed in intake:
         if ground.lets_in(routed):
@@ -94,9 +94,12 @@ async def record(
     return _tell(intake, ground, stored, known)
 
 
-async def _prepare(transaction: Transaction, brought: Collection[Conversation]) -> _Ground:
+async def _prepare(transaction: Transaction, intake: Sequence[RoutedMessage]) -> _Ground:
     """Keep the conversations as they are until the commit, and look at them."""
-    await conversations.share(transaction, brought)
+    brought = {_conversation(routed) for routed in intake}
+    # Where these stay, one message after the other decides.
+    staying = {_conversation(routed) for routed in intake if routed.decision.affinity_seconds}
+    await conversations.share(transaction, brought, alone=staying)
     row: Any = await transaction.connection.fetchrow(LOOK)
     is_anybody_erased, is_any_assigned = row
     return _Ground(

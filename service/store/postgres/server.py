@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from service.store.postgres.pool import LOST
 
 if TYPE_CHECKING:
     from service.store.postgres.pool import Connection
 
 HOST_SECONDS = 0.7
 """How long a host may take, so that the next one has its turn within the deadline of an operation."""
+
+PAUSE_SECONDS = 0.1
 
 
 class Server:
@@ -22,7 +28,7 @@ class Server:
 
     def __init__(self, dsn: str, *, is_pooled: bool = False) -> None:
         self._dsns = _split_hosts(dsn)
-        self._statements = {"statement_cache_size": 0} if is_pooled else {}
+        self._cached_statements = 0 if is_pooled else 100
 
     def __str__(self) -> str:
         """Tell where it is, without user and password."""
@@ -36,9 +42,9 @@ class Server:
                 connection = await asyncpg.connect(
                     dsn,
                     timeout=HOST_SECONDS,
-                    target_session_attrs="read-write",
+                    target_session_attrs=SessionAttribute.read_write,
                     server_settings={"application_name": "mo-service"},
-                    **self._statements,
+                    statement_cache_size=self._cached_statements,
                 )
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                 failure = error
@@ -46,6 +52,17 @@ class Server:
                 self._dsns.sort(key=lambda other: other != dsn)
                 return connection
         raise failure
+
+    async def connect_patiently(self, seconds: float) -> Connection:
+        """Return a connection, also to a server that comes up within so many seconds."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                return await self.connect()
+            except LOST:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _split_hosts(dsn: str) -> list[str]:

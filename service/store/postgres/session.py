@@ -30,9 +30,9 @@ MOST_ATTEMPTS = 8
 LONGEST_PAUSE_SECONDS = 0.05
 
 # Set in each transaction, since a pooler in transaction mode hands out other connections. They end before the deadline,
-# so that nothing of what was given up goes on for long.
+# so that nothing of what was given up goes on for long; but locks are waited for until a deadlock would be found.
 _TIME_OUTS = """;
-SET LOCAL statement_timeout = '1400ms'; SET LOCAL lock_timeout = '1000ms';
+SET LOCAL statement_timeout = '1400ms'; SET LOCAL lock_timeout = '1300ms';
 SET LOCAL idle_in_transaction_session_timeout = '2000ms'
 """
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + _TIME_OUTS

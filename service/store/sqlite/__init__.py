@@ -45,6 +45,7 @@ from service.models import (
     RouteRevision,
     SettledPage,
     Settlement,
+    SignatureCount,
     StoredMessage,
     Summary,
 )
@@ -65,6 +66,7 @@ from service.store.sqlite import (
     rerouting,
     retention,
     settlements,
+    signatures,
 )
 from service.store.sqlite.messages import find_last_commit
 from service.store.sqlite.reader import Reader
@@ -132,8 +134,8 @@ class SqliteStore:
     async def list_channels(self, *, after: str, limit: int) -> Sequence[Channel]:
         return await self._reader.run(lambda connection: directory.list_channels(connection, after, limit))
 
-    async def replace_channel(self, channel: Channel) -> Channel:
-        return await self._writer.run(lambda transaction: directory.replace_channel(transaction, channel))
+    async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
+        return await self._writer.run(lambda transaction: directory.replace_channel(transaction, channel, entry))
 
     async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
         return await self._writer.run(
@@ -149,6 +151,13 @@ class SqliteStore:
         return await self._reporter.run(
             lambda connection: directory.list_route_revisions(connection, channel_config_id, before, limit)
         )
+
+    async def add_signature_counts(self, counts: Sequence[SignatureCount]) -> None:
+        # Not synced: they are figures.
+        await self._writer.run(lambda transaction: signatures.add_counts(transaction, counts), is_durable=False)
+
+    async def find_signature_counts(self, channel_config_id: str) -> Sequence[SignatureCount]:
+        return await self._reader.run(lambda connection: signatures.find_counts(connection, channel_config_id))
 
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         return await self._reader.run(lambda connection: directory.find_changes(connection, after, limit))

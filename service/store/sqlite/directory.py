@@ -10,6 +10,7 @@ import apsw
 
 from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
 from service.models import (
+    AuditEntry,
     Channel,
     ChannelChanges,
     ChannelState,
@@ -17,15 +18,19 @@ from service.models import (
     DirectoryPosition,
     Route,
     RouteRevision,
+    SignatureCheck,
 )
 from service.store.routes_json import dump_routes, load_routes
+from service.store.secrets_json import dump_secrets, load_secrets
+from service.store.sqlite import audit, signatures
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
 COLUMNS = """
   c.channel_config_id, c.provider, c.number, c.webhook_user, c.password_hash, c.previous_password_hash,
   c.previous_password_expires_at, c.credential_revision, c.state, c.destination, c.infer_message_type,
-  c.route_revision, c.revision, c.created_at, c.updated_at, c.affinity_seconds, coalesce(r.routes, '[]')
+  c.route_revision, c.revision, c.created_at, c.updated_at, c.affinity_seconds,
+  c.signature_check, c.signature_secrets, coalesce(r.routes, '[]')
 """
 FROM_CHANNEL = """
   FROM channel c LEFT JOIN route_set r
@@ -46,12 +51,12 @@ def create_channel(transaction: Transaction, channel: Channel) -> Channel:
     stored = replace(
         channel, revision=_next_revision(transaction), created_at=transaction.now, updated_at=transaction.now
     )
-    connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 16)})", _to_row(stored))
+    connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 18)})", _to_row(stored))
     _name_destinations(transaction, [stored.destination])
     return stored
 
 
-def replace_channel(transaction: Transaction, channel: Channel) -> Channel:
+def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntry | None) -> Channel:
     """See `DirectoryStore.replace_channel`."""
     current = load_channel(transaction.connection, channel.channel_config_id)
     _check_revision(current, channel.revision)
@@ -65,6 +70,10 @@ def replace_channel(transaction: Transaction, channel: Channel) -> Channel:
     )
     _overwrite(transaction, stored)
     _name_destinations(transaction, [stored.destination])
+    if _signing_of(stored) != _signing_of(current):
+        signatures.forget_counts(transaction, stored.channel_config_id)
+    if entry:
+        audit.write(transaction, entry.actor, entry.action, **entry.details)
     return stored
 
 
@@ -103,12 +112,14 @@ def delete_channel(transaction: Transaction, channel_config_id: str, expected: i
             f"{dead} dead letters; let them be settled first, and pause it meanwhile with: mo channel update --pause"
         )
     forgotten = Credentials("", "", revision=current.credentials.revision + 1)
+    signatures.forget_counts(transaction, channel_config_id)
     _overwrite(
         transaction,
         replace(
             current,
             state=ChannelState.DELETED,
             credentials=forgotten,
+            signature_secrets=(),
             revision=_next_revision(transaction),
             updated_at=transaction.now,
         ),
@@ -172,6 +183,11 @@ def list_route_revisions(
     return [RouteRevision(revision, created_at, load_routes(routes)) for revision, created_at, routes in rows]
 
 
+def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
+    """Return what the counts of signatures are about. A secret that is sealed anew is the same."""
+    return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
+
+
 def _next_revision(transaction: Transaction) -> int:
     transaction.directory_changed = True
     revision: int = transaction.connection.execute(
@@ -186,7 +202,7 @@ def _check_revision(current: Channel, expected: int | None) -> None:
 
 
 def _overwrite(transaction: Transaction, channel: Channel) -> None:
-    transaction.connection.execute(f"REPLACE INTO channel VALUES ({', '.join('?' * 16)})", _to_row(channel))
+    transaction.connection.execute(f"REPLACE INTO channel VALUES ({', '.join('?' * 18)})", _to_row(channel))
 
 
 def _name_destinations(transaction: Transaction, names: Collection[str | None]) -> None:
@@ -226,6 +242,8 @@ def _to_row(channel: Channel) -> tuple[Any, ...]:
         channel.created_at,
         channel.updated_at,
         channel.affinity_seconds,
+        str(channel.signature_check),
+        dump_secrets(channel.signature_secrets),
     )
 
 
@@ -243,5 +261,7 @@ def _from_row(row: tuple[Any, ...]) -> Channel:
         created_at=row[13],
         updated_at=row[14],
         affinity_seconds=row[15],
-        routes=load_routes(row[16]),
+        signature_check=SignatureCheck(row[16]),
+        signature_secrets=load_secrets(row[17]),
+        routes=load_routes(row[18]),
     )

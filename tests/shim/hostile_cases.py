@@ -1,0 +1,178 @@
+"""What hostile callers send, and the only answer that is correct to each."""
+
+import gzip
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.shim.caller import FORM, PATH, basic, encode_request
+
+HEAD = (
+    f"POST {PATH} HTTP/1.1\r\nHost: shim\r\nAuthorization: {basic()}\r\nContent-Type: application/x-www-form-urlencoded"
+)
+BODY = "&".join(f"{name}={value}" for name, value in FORM.items())
+SMUGGLED = f"GET /smuggled HTTP/1.1\r\nHost: shim\r\nContent-Length: {len(BODY)}\r\n\r\n"
+FORM_OF_10_000 = "&".join(f"p{number}=x" for number in range(10_000))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is sent, what is answered in this order, and whether the connection ends then."""
+
+    sent: bytes
+    statuses: Sequence[int]
+    closes: bool
+
+
+def framed(*headers: str, body: str = BODY) -> bytes:
+    return "\r\n".join([HEAD, *headers, "", body]).encode("latin-1")
+
+
+def refused(*headers: str, body: str = BODY) -> Case:
+    return Case(framed(*headers, body=body), [400], closes=True)
+
+
+def chunked(body: str) -> Case:
+    return refused("Transfer-Encoding: chunked", body=body)
+
+
+def raw(sent: bytes, *statuses: int, closes: bool = True) -> Case:
+    return Case(sent, statuses, closes=closes)
+
+
+def answered(status: int, body: bytes | str = BODY, *, closes: bool = False, **parts: Any) -> Case:
+    return Case(encode_request(body, **parts), [status], closes=closes)
+
+
+def at(path: str, status: int = 404) -> Case:
+    return answered(status, path=path)
+
+
+LENGTH = f"Content-Length: {len(BODY)}"
+FRAMING = {
+    "both lengths": refused(LENGTH, "Transfer-Encoding: chunked", body="0\r\n\r\n" + SMUGGLED),
+    "both, the other way round": refused("Transfer-Encoding: chunked", "Content-Length: 4", body="5c\r\n" + SMUGGLED),
+    "two lengths": refused(LENGTH, "Content-Length: 0"),
+    "the same length twice": refused(LENGTH, LENGTH),
+    "a list of lengths": refused(f"Content-Length: {len(BODY)}, {len(BODY)}"),
+    "a list of different lengths": refused(f"Content-Length: {len(BODY)}, 0"),
+    "a length with a sign": refused(f"Content-Length: +{len(BODY)}"),
+    "a negative length": refused("Content-Length: -1"),
+    "a hexadecimal length": refused("Content-Length: 0x10"),
+    "a length with an exponent": refused("Content-Length: 1e1"),
+    "an empty length": refused("Content-Length:"),
+    "a length of other digits": refused("Content-Length: \xb2"),
+    "a length before a blank": refused("Content-Length : 0"),
+    "a coding before a blank": refused("Transfer-Encoding : chunked", body="0\r\n\r\n"),
+    "a coding that is none": refused("Transfer-Encoding: xchunked", body="0\r\n\r\n"),
+    "identity as a coding": refused("Transfer-Encoding: identity", LENGTH),
+    "two codings": refused("Transfer-Encoding: gzip, chunked", body="0\r\n\r\n"),
+    "chunked twice": refused("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n"),
+    "chunked after a vertical tab": refused("Transfer-Encoding: \x0bchunked", body="0\r\n\r\n"),
+    "a coding in HTTP/1.0": raw(
+        framed("Transfer-Encoding: chunked", body="0\r\n\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"), 400
+    ),
+    "a folded header": refused("X-Folded: a\r\n b", LENGTH),
+    "a folded coding": refused("Transfer-Encoding:\r\n chunked", body="0\r\n\r\n"),
+    "a header without a colon": refused("nonsense", LENGTH),
+    "a header without a name": refused(": nobody", LENGTH),
+    "a NUL in a header": refused("X-Nul: a\0b", LENGTH),
+    "a bare CR in a header": refused("X-Cr: a\rTransfer-Encoding: chunked", LENGTH),
+    "two hosts": refused("Host: elsewhere", LENGTH),
+    "no host": raw(framed(LENGTH).replace(b"Host: shim\r\n", b""), 400),
+    "a chunk of no size": chunked("zz\r\n"),
+    "a chunk of negative size": chunked("-1\r\n"),
+    "a chunk size with a prefix": chunked("0x1\r\na\r\n0\r\n\r\n"),
+    "a chunk size before a blank": chunked("1 \r\na\r\n0\r\n\r\n"),
+    "a chunk with an extension": chunked("1;a=b\r\na\r\n0\r\n\r\n"),
+    "a chunk larger than anything": chunked("7FFFFFFFFFFFFFFF\r\n"),
+    "a chunk longer than said": chunked("1\r\nab\r\n0\r\n\r\n"),
+    "a chunk size that goes on": raw(framed("Transfer-Encoding: chunked", body="0" * 100)),
+    "trailers": chunked("1\r\na\r\n0\r\nX-Trailer: a\r\n\r\n"),
+    "no request line": raw(b"nonsense\r\n\r\n", 400),
+    "no version": raw(f"POST {PATH}\r\n\r\n".encode(), 400),
+    "another version": raw(f"POST {PATH} HTTP/3.0\r\n\r\n".encode(), 400),
+    "HTTP/2": raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "too many words": raw(f"POST {PATH} HTTP/1.1 now\r\n\r\n".encode(), 400),
+    "a blank before the method": raw(b" " + framed(LENGTH), 400),
+    "NULs": raw(bytes(100) + b"\r\n\r\n", 400),
+    "a TLS handshake": raw(bytes.fromhex("16030100700100006c0303") + bytes(100) + b"\r\n\r\n", 400),
+    "a header of 20,000 bytes": raw(framed("X-Long: " + "x" * 20_000)),
+    "5,000 headers": raw(framed(*(f"X-{number}: x" for number in range(5_000)))),
+}
+CONTENTS = {
+    "a form that is not UTF-8": answered(400, BODY.encode() + b"&Body=\xff\xfe"),
+    "an escape that is not UTF-8": answered(400, BODY + "&Body=%ED%A0%80"),
+    "a NUL in the text": answered(204, BODY + "&Body=a%00b"),
+    "a NUL in the sender": answered(400, urlencode(FORM | {"From": "a\0b"})),
+    "escapes that are none": answered(204, BODY + "&Body=%&%zz=%1&%%%=%u0041"),
+    "10,000 parameters": answered(400, FORM_OF_10_000),
+    "10,000 empty parameters": answered(204, BODY + "&" * 10_000),
+    "10,000 times the same parameter": answered(400, BODY + "&Body=x" * 10_000),
+    "nothing": answered(400, ""),
+    "a compressed body that says so": answered(
+        415, gzip.compress(BODY.encode()), headers=(("Content-Encoding", "gzip"),)
+    ),
+    "a compressed body": answered(400, gzip.compress(BODY.encode())),
+    "a form in parts": answered(415, BODY, content_type="multipart/form-data; boundary=x"),
+    "HTTP/1.0": answered(204, version="HTTP/1.0", closes=True),
+    "HTTP/1.0 that is to stay": answered(204, version="HTTP/1.0", headers=(("Connection", "keep-alive"),)),
+    "a method in lower case": answered(405, method="post"),
+    "a method that nobody knows": answered(405, method="BREW"),
+    "TRACE": answered(405, method="TRACE"),
+    "CONNECT": at("shim:443"),
+    "the whole server": at("*"),
+    "an upgrade": answered(204, headers=(("Connection", "Upgrade"), ("Upgrade", "h2c"))),
+}
+PATHS = {
+    "an absolute URI": at("http://shim" + PATH, 204),
+    "an absolute URI of another host": at("https://user@elsewhere:1" + PATH, 204),
+    "an absolute URI of another scheme": at("ftp://shim" + PATH),
+    "an absolute URI without a path": at("http://shim"),
+    "a double slash": at("/" + PATH),
+    "a double slash within": at(PATH.replace("/message", "//message")),
+    "a dot": at("/." + PATH),
+    "two dots": at("/x/.." + PATH),
+    "a channel called ..": at(PATH[:-2] + "..", 401),
+    "two dots after the channel": at(PATH + "/.."),
+    "an escaped slash": at(PATH.replace("/message/", "/message%2f")),
+    "an escaped letter": at(PATH[:-2] + "%431"),
+    "an escaped NUL": at(PATH + "%00"),
+    "a semicolon": at(PATH + ";jsessionid=1"),
+    "a backslash": at(PATH.replace("/", "\\")),
+    "a fragment": at(PATH + "#x"),
+    "a query": at(PATH + "?a=../../etc/passwd&b=%00", 204),
+    "a very long channel id": at(PATH + "1" * 8_000),
+    "a longer channel id than any": at(PATH[:-2] + "1" * 128, 401),
+    "one letter more": at(PATH[:-2] + "1" * 129),
+    "another integrator": at(PATH.replace("twilio", "TWILIO")),
+}
+TOKEN = basic()[6:]
+AUTHORIZATIONS = {
+    "nothing": "",
+    "a scheme alone": "Basic",
+    "a scheme and blanks": "Basic   ",
+    "a token alone": TOKEN,
+    "another scheme": "Bearer " + TOKEN,
+    "Digest": 'Digest username="mo-user", realm="aicc-mo", uri="/", response="0"',
+    "no padding": "Basic " + TOKEN.rstrip("=") + "A",
+    "too much padding": f"Basic {TOKEN}=",
+    "the URL's alphabet": "Basic _-__",
+    "no colon": "Basic " + b64encode(b"nobody").decode(),
+    "nothing in it": "Basic " + b64encode(b"").decode(),
+    "not UTF-8": "Basic " + b64encode(b"\xff:\xff").decode(),
+    "a NUL": "Basic " + b64encode(b"mo-user:\0").decode(),
+    "a line end": "Basic " + b64encode(b"mo-user:a\r\nb").decode(),
+    "two of them": f"{basic()}, {basic()}",
+    "something after it": f"{basic()} x",
+    "10,000 letters": "Basic " + "A" * 9_999,
+    "bytes that are no letters": "Basic \xff\xfe",
+}
+CASES: Mapping[str, Case] = (
+    FRAMING
+    | CONTENTS
+    | PATHS
+    | {f"credentials: {name}": answered(401, authorization=value) for name, value in AUTHORIZATIONS.items()}
+)
