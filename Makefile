@@ -5,6 +5,7 @@
 TESTS ?= tests
 FULL_MINUTES ?= 8
 SOAK_HOURS ?= 8
+FUZZ_SECONDS ?= 60
 PYTEST_FLAGS ?= $(if $(CI),--durations=15)
 DESCRIPTOR := out/aicc-mo-v1.binpb
 BASELINE := protos/baseline.binpb
@@ -45,6 +46,10 @@ bench: ready ## What a message costs beside a bare Tornado handler (needs wrk; B
 
 bench-long: ready ## Outage, flood and whatever else takes minutes (needs wrk; BENCH_FLAGS='outage --json')
 	@$(BIN)/python -m tests.bench.long $(BENCH_FLAGS)
+
+fuzz: ready ## Strangers' bytes at length, guided by coverage (FUZZ_SECONDS=60 each; Linux, installs atheris)
+	@$(BIN)/python -m pip install --quiet 'atheris>=3'
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_FLAGS)
 
 ##@ Quality
 lint: ready ## Lint and formatting of the Python code
@@ -123,5 +128,5 @@ ready: tools .venv/.project
 	@touch $@
 
 FORCE:
-.PHONY: FORCE help run test test-full soak check bench bench-long lint types format coverage stubs descriptor \
+.PHONY: FORCE help run test test-full soak check bench bench-long fuzz lint types format coverage stubs descriptor \
 	proto-lint proto-breaking proto-baseline dist lock clean tools ready

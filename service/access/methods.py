@@ -35,6 +35,8 @@ ROLES: Mapping[str, Mapping[str, Role]] = {
         "GetChannelReplica": Role.SHIM,
         "ReportShim": Role.SHIM,
         "ReportSignatures": Role.SHIM,
+        "ReportPasswordUses": Role.SHIM,
+        "UpgradePasswordHash": Role.SHIM,
         "ListShims": Role.READ,
     },
     "aicc.mo.v1.MessageFeed": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 from service.models.signatures import SignatureCheck, SignatureSecret
@@ -63,6 +64,28 @@ class Credentials:
     previous_password_hash: str | None = field(default=None, repr=False)
     previous_password_expires_at: int | None = None
     revision: int = 1
+    """Changes with the user and the passwords. A hash that is replaced by a stronger one is the same password."""
+
+    @property
+    def password_id(self) -> str:
+        return id_of_hash(self.password_hash)
+
+    @property
+    def previous_password_id(self) -> str | None:
+        return id_of_hash(self.previous_password_hash) if self.previous_password_hash else None
+
+
+def id_of_hash(phc: str) -> str:
+    """Return what tells the password of this hash from the channel's other one, and says nothing about it."""
+    return blake2b(phc.encode(), digest_size=8).hexdigest()
+
+
+class PasswordUse(NamedTuple):
+    """When a password of a channel was last used."""
+
+    channel_config_id: str
+    password_id: str
+    used_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -94,8 +95,9 @@ def _wrap_unary(behavior: Any, method: str) -> Any:
 def _wrap_stream(behavior: Any, method: str) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in behavior(request, context):
-                yield response
+            async with aclosing(behavior(request, context)) as responses:
+                async for response in responses:
+                    yield response
         except Exception as error:  # noqa: BLE001 - the one place that catches them all
             await _abort(context, method, error)
         metrics.count_rpc(method, "OK")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
+
+from service.models import DestinationSettings
 
 
 def dump_details(details: Mapping[str, object]) -> str:
@@ -15,6 +18,12 @@ def load_details(text: str) -> dict[str, str]:
     """Read what `dump_details` wrote."""
     details: dict[str, str] = json.loads(text)
     return details
+
+
+def find_differences(before: DestinationSettings, after: DestinationSettings) -> dict[str, str]:
+    """Return what has changed, each by its name: `60.0 → 30.0`."""
+    pairs = {field.name: (getattr(before, field.name), getattr(after, field.name)) for field in fields(before)}
+    return {name: f"{old} → {new}" for name, (old, new) in pairs.items() if old != new}
 
 
 def shorten(address: str) -> str:

@@ -33,6 +33,7 @@ from service.models import (
     HeldSelection,
     MessageFilter,
     MessagePage,
+    PasswordUse,
     QuarantinedRequest,
     QuarantineKey,
     QuarantinePage,
@@ -79,7 +80,7 @@ class StoreListener(Protocol):
 class DirectoryStore(Protocol):
     """The channels, with one revision over all of them that grows with every change."""
 
-    async def create_channel(self, channel: Channel) -> Channel:
+    async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
         """Store a new channel and return it with its revision and times.
 
         Raises `errors.AlreadyExists` when the id is or ever was in use.
@@ -94,19 +95,23 @@ class DirectoryStore(Protocol):
     async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
         """Store the channel if it still has the revision that `channel` was read with, and write the audit entry.
 
-        Its routes stay as they are. What was counted of its signatures is forgotten when what is made
+        Without an entry, one that says that the gateway changed it. Its routes stay as they are. What was counted of its signatures is forgotten when what is made
         of them changes, or which secrets there are. Raises `errors.NotFound`, also for a deleted one, and
         `errors.Conflict` when the revision is another.
         """
 
-    async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
+    async def replace_routes(
+        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None, actor: str = GATEWAY
+    ) -> int:
         """Store the routes under the next route revision, which is returned; older ones are kept.
 
         Raises `errors.NotFound`, and `errors.Conflict` when `expected` is given and isn't the
         current route revision.
         """
 
-    async def delete_channel(self, channel_config_id: str, *, expected: int | None) -> None:
+    async def delete_channel(
+        self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY
+    ) -> None:
         """Mark the channel as deleted and forget its credentials and secrets; the id is not used again.
 
         Raises `errors.NotFound` (also for a repeat), `errors.Conflict` when `expected` is given
@@ -124,6 +129,15 @@ class DirectoryStore(Protocol):
 
     async def find_signature_counts(self, channel_config_id: str) -> Sequence[SignatureCount]:
         """Return what was counted of a channel, in no order."""
+
+    async def note_password_uses(self, uses: Sequence[PasswordUse]) -> None:
+        """Keep when passwords were last used. No change of the directory: nobody who follows it hears of it.
+
+        A later time that is known already stays; passwords that aren't the channel's are left out.
+        """
+
+    async def find_password_uses(self, channel_config_id: str) -> Sequence[PasswordUse]:
+        """Return when each password of a channel was last used; those that never were are left out."""
 
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         """Return the channels that changed after `after`, deleted ones too, oldest change first.
@@ -226,8 +240,15 @@ class AsideStore(Protocol):
     ) -> Sequence[QuarantineKey]:
         """Return requests of a channel that are not settled, with numbers above `after`, oldest first."""
 
+    async def audit(self, entry: AuditEntry) -> None:
+        """Record something that changes nothing: that somebody looked. The store numbers and times it."""
+
     async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
-        """Return audit entries with numbers below `before`, newest first. Methods with an `actor` write them."""
+        """Return audit entries with numbers below `before`, newest first.
+
+        Methods with an `actor` or an `entry` write them, in the transaction of what they do, and only
+        if they do something. Nothing changes or removes them.
+        """
 
     async def load_summary(self, *, most_channels: int) -> Summary:
         """Return how the store stands, with the first channels by id."""
@@ -281,7 +302,7 @@ class FeedStore(Protocol):
         """Return every destination that was ever named or that something waits in, by name."""
 
     async def update_destination(
-        self, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+        self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY
     ) -> DestinationSettings:
         """Store what `change` makes of a destination's settings, and return it; make the destination if need be.
 
@@ -353,7 +374,8 @@ class RetentionStore(Protocol):
         """Remove up to `limit` messages of a sender and all that belongs to them; see `EraseSender` of the contract.
 
         The first call keeps the keyed hash of the conversation, so that what was received before
-        can't come back. Nothing of it stays readable in the database's files.
+        can't come back. Nothing of it stays readable in the database's files. A repeat that finds
+        nothing is not audited.
         """
 
 

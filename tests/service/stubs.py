@@ -44,8 +44,8 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Client]:
-    settings = Settings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", store=folder / "mo.db")
+async def serving(folder: Path, **changes: Any) -> AsyncIterator[Client]:
+    settings = Settings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", store=folder / "mo.db", **changes)
     async with open_service(settings) as running, connected(running.listen, running.admin_listen) as client:
         yield client
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +13,11 @@ import pytest
 from service.feed import MessageFeed, SettlementRequest
 from service.feed.consumer import Consumer
 from service.feed.subscription import MOST_PENDING, Outgoing, Subscription
-from service.models import AckStatus, Claimed, ClaimedDelivery, Settlement, SettlementKind
+from service.models import ClaimedDelivery, SettlementKind
 from service.store.contract import Store
 from service.store.sqlite import SqliteStore
-from tests.service.builders import ManualClock, a_message
-
-CREDIT = 10**6
-
-
-class WatchedStore:
-    """A store whose claims are counted, and which can be made to answer late."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.claims: Counter[str] = Counter()
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.has_claimed = asyncio.Event()
-        self.has_settled = asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def claim(self, destination: str, **values: Any) -> Claimed:
-        self.claims[destination] += 1
-        claimed = await self._store.claim(destination, **values)
-        self.has_claimed.set()
-        await self.answers.wait()
-        return claimed
-
-    async def settle(self, destination: str, settlements: Sequence[Settlement]) -> Sequence[AckStatus]:
-        statuses = await self._store.settle(destination, settlements)
-        self.has_settled.set()
-        await self.answers.wait()
-        return statuses
-
-
-class Listener:
-    """Passes on what the feed is to hear of."""
-
-    def __init__(self, feed: MessageFeed) -> None:
-        self._feed = feed
-
-    def on_ready(self, destinations: Collection[str]) -> None:
-        self._feed.on_ready(destinations)
-
-    def on_arrivals(self, counts: Mapping[str, int]) -> None:
-        self._feed.on_arrivals(counts)
-
-    def on_dead_letters(self, counts: Mapping[str, int]) -> None:
-        pass
-
-    def on_directory_change(self) -> None:
-        pass
+from tests.service.builders import ManualClock
+from tests.service.watched_store import CREDIT, Listener, WatchedStore, rest, settle_down, write
 
 
 @pytest.fixture
@@ -88,11 +40,6 @@ def feed(watched: WatchedStore, clock: ManualClock) -> MessageFeed:
     return feed
 
 
-async def write(store: WatchedStore, *sids: str, destination: str = "default", payload: bytes = b"payload") -> None:
-    """Store messages, each of a conversation of its own."""
-    await store.record([a_message(sid, sender=sid, destinations=(destination,), payload=payload) for sid in sids])
-
-
 def subscribe(feed: MessageFeed, destination: str = "default", **values: Any) -> Any:
     return feed.subscribe(destination, **{"messages": 100, "size": CREDIT, "lease_seconds": 60, **values})
 
@@ -104,18 +51,6 @@ async def take(consumer: Consumer, count: int = 1) -> list[ClaimedDelivery]:
             await consumer.wait()
             found += consumer.take(CREDIT)
     return found
-
-
-async def rest(store: WatchedStore) -> list[ClaimedDelivery]:
-    """Return what is there for others now."""
-    claimed = await store._store.claim("default", limit=1000, max_bytes=CREDIT, lease_seconds=60)
-    return list(claimed.deliveries)
-
-
-async def settle_down(store: WatchedStore) -> None:
-    """Return when everything that could happen now has happened: the writer's queue was empty often enough."""
-    for _ in range(20):
-        await store.check_alive()
 
 
 async def test_idle_consumers_ask_for_nothing(feed: MessageFeed, watched: WatchedStore) -> None:

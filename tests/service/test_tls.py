@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -66,18 +64,6 @@ async def test_plain_text_and_tls_do_not_meet(service: Secured, tmp_path: Path) 
         assert await outcome(plain.listen, service.authority.trust()) is grpc.StatusCode.UNAVAILABLE
 
 
-def test_old_tls_is_not_spoken(tmp_path: Path) -> None:
-    with running_secured(tmp_path) as process:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with pytest.warns(DeprecationWarning):
-            context.maximum_version = ssl.TLSVersion.TLSv1_1
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        host, _, port = process.listen.rpartition(":")
-        with socket.create_connection((host, int(port))) as caller, pytest.raises(ssl.SSLError):
-            context.wrap_socket(caller)
-
-
 async def test_certificates_change_without_a_restart_and_open_streams_stay(service: Secured) -> None:
     old_reader = service.authority.trust(service.authority.issue("reader"))
     successor = Authority(service.folder, "successor")
@@ -125,13 +111,14 @@ async def test_a_certificate_that_ends_soon_is_said_to(service: Secured) -> None
     await service.events.wait_for("certificate_expired")
 
 
-def running_secured(folder: Path, **flags: str | Path) -> Process:
+def running_secured(folder: Path, listen: str = "127.0.0.1:0") -> Process:
     authority = Authority(folder)
     issued = authority.issue_for_service()
     roles = folder / "roles.toml"
     roles.write_text(ROLES)
-    ours = {"tls_cert": issued.cert, "tls_key": issued.key, "tls_client_ca": authority.cert, "roles": roles}
-    return running_service(folder, **ours | flags)
+    return running_service(
+        folder, listen=listen, tls_cert=issued.cert, tls_key=issued.key, tls_client_ca=authority.cert, roles=roles
+    )
 
 
 def get_metrics(process: Process) -> str:

@@ -70,6 +70,10 @@ class Model:
     """What was stored without order."""
     in_front: set[Key] = field(default_factory=set)
     """What may come before older ones: released, redriven, or moved after it was out."""
+    together: set[Key] = field(default_factory=set)
+    """What was released or redriven, and has not come yet: in order among itself, until an assignment orders all."""
+    leaving: set[Key] = field(default_factory=set)
+    """What must have moved, because its attempt has ended."""
     shaken: set[Key] = field(default_factory=set)
     """What may have lost its place at the head, and with it attempts, back-off and an expired lease."""
     not_before: dict[Key, int] = field(default_factory=dict)
@@ -95,6 +99,7 @@ class Model:
             self.beside.add(key)
         if in_front:
             self.in_front.add(key)
+            self.together.add(key)
             self.shake(self.senders[sid])
 
     def shake(self, sender: str) -> None:
@@ -112,10 +117,11 @@ class Model:
         """Note that a sender was erased."""
         for sid in self.messages_of(sender):
             for key in self._keys(sid):
+                self._end(key)
                 self._leave(key)
                 self.told.pop(key, None)
                 self.failed.pop(key, None)
-                for keys in (self.settled, self.dead, self.seen, self.in_front, self.shaken):
+                for keys in (self.settled, self.dead, self.seen, self.in_front, self.together, self.shaken):
                     keys.discard(key)
             self.held.discard(sid)
             del self.senders[sid]
@@ -131,13 +137,20 @@ class Model:
         }
         self.waits[sender] = destination, awaited
         self.in_front |= {Key(destination, key.sid) for key in awaited}
+        self.together -= {key for key in self.together if self.senders[key.sid] == sender}
         self.shake(sender)
 
-    def note_moves(self, before: Snapshot, after: Snapshot) -> None:
-        """Note what has left a destination: should it come back, it comes in order."""
+    def note_moves(self, before: Snapshot, after: Snapshot, *, is_assigned: bool) -> None:
+        """What has left a destination was assigned away or leaves by itself; should it come back, it comes in order."""
         for sid in before.keys() & after.keys():
             for destination in set(before[sid].decision.destinations) - set(after[sid].decision.destinations):
-                self._leave(Key(destination, sid))
+                key = Key(destination, sid)
+                assert is_assigned or key in self.leaving or self.leaves(key), f"{key} has moved"
+                self._end(key)
+                self._leave(key)
+        for key in self.leaving - self.dead:
+            assert key.destination not in after[key.sid].decision.destinations, f"{key} has not moved"
+        self.leaving.clear()
 
     def must_come(self, destination: str, before: Snapshot, now: int) -> set[str]:
         """Return the senders of whom a claim without bound must bring a live message."""
@@ -155,6 +168,7 @@ class Model:
             self.out[key] = Lease(delivery.token, delivery.deadline_at, delivery.attempt)
             self.seen.add(key)
             self.shaken.discard(key)
+            self.together.discard(key)
             self.not_before.pop(key, None)
             self.due_by.pop(key, None)
 
@@ -189,19 +203,15 @@ class Model:
         """Note a failed attempt that was told to the store."""
         attempt = self.out[key].attempt
         self.last_failure = key, attempt
-        if self.leaves(key):
-            self.shake(self.senders[key.sid])
         seconds = SETTINGS.backoff_seconds(attempt, 0.0) if delay_seconds is None else delay_seconds
         self.not_before[key] = self.due_by[key] = now + round(seconds * SECOND)
         self.failed[key] = attempt
-        self._end(key)
+        self._end_in_vain(key)
 
     def give_back(self, key: Key) -> None:
         """Note an attempt that counts for nothing."""
         self.failed[key] = self.out[key].attempt - 1
-        if self.leaves(key):
-            self.shake(self.senders[key.sid])
-        self._end(key)
+        self._end_in_vain(key)
 
     def extend(self, key: Key, deadline_at: int) -> None:
         """Note another end of a lease."""
@@ -246,8 +256,13 @@ class Model:
         self.out.pop(key, None)
         self._awaited(key)[1].discard(key)
 
-    def _leave(self, key: Key) -> None:
+    def _end_in_vain(self, key: Key) -> None:
+        if self.leaves(key):
+            self.leaving.add(key)
+            self.shake(self.senders[key.sid])
         self._end(key)
+
+    def _leave(self, key: Key) -> None:
         self.beside.discard(key)
         self.due_by.pop(key, None)
         self.not_before.pop(key, None)
@@ -267,8 +282,11 @@ class Model:
             assert not any(self.is_out(each, now) for each in awaited), f"{key} doesn't wait"
         others = [other for other in self._lane(key.destination, self.senders[key.sid], after) if other != key]
         assert not any(self.is_out(other, now) for other in others), f"{key} comes beside another"
-        if key not in self.seen and key not in self.in_front:
-            assert all(after[key.sid].sequence < after[other.sid].sequence for other in others), f"{key} overtakes"
+        older = {other for other in others if after[other.sid].sequence < after[key.sid].sequence}
+        if key in self.together:
+            assert not older & self.together, f"{key} overtakes what was put there with it"
+        elif key not in self.seen and key not in self.in_front:
+            assert not older, f"{key} overtakes"
 
     def _check_attempt(self, key: Key, attempt: int, now: int) -> None:
         """Attempts count up; they may begin anew where something was put before the message."""

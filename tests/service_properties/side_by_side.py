@@ -99,18 +99,18 @@ class SideBySide:
             self._store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=lease_seconds)
         ).deliveries
         assert len(claimed) <= limit
-        before, after = self._snapshot, self._load_snapshot()
-        self.model.note_moves(before, after)
-        self.model.check_dead(self._letters(), self.clock.now)
+        after = self._load_snapshot()
+        self._follow(after)
         self.model.check_claimed(destination, claimed, after, self.clock.now)
         self.compare()
         came = {self.model.senders[_sid(delivery)] for delivery in claimed if not delivery.is_replayed}
         assert len(claimed) == limit or came >= must_come
         return claimed
 
-    def acknowledge(self, destination: str, token: AckToken) -> None:
-        self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
+    def acknowledge(self, destination: str, token: AckToken) -> bool:
+        is_good = self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
         self.compare()
+        return is_good
 
     def fail(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None) -> None:
         key = self.model.issued[destination, token]
@@ -147,7 +147,7 @@ class SideBySide:
         assert outcome.expires_at == until
         self._assignments[sender] = Assignment(destination, self.clock.now, until, AssignmentReason.ASSIGNED)
         self.model.assign(sender, destination, self._snapshot)
-        self.compare()
+        self.compare(is_assigned=True)
         self._check_moved(sender, destination)
 
     def end_assignment(self, sender: str) -> None:
@@ -206,6 +206,7 @@ class SideBySide:
 
     def deliver_all(self) -> None:
         """Let time pass, and take and acknowledge until nothing is left: so nothing can be stuck."""
+        self._acknowledge_all()
         if self.model.held:
             self.release(("bot",), set(self.model.held))
         for _ in range(MOST_ROUNDS):
@@ -213,22 +214,33 @@ class SideBySide:
             is_replaying = self.advance_replays() is not None
             if self.model.dead:
                 self.redrive(EVERYTHING, 1000)
-            taken = [(name, delivery.token) for name in DESTINATIONS for delivery in self.claim(name, 1000)]
-            for destination, token in taken:
-                self.acknowledge(destination, token)
-            if not taken and not is_replaying and not self.model.dead:
+            if not self._acknowledge_all() and not is_replaying and not self.model.dead:
                 break
         self._check_all_is_done()
 
-    def compare(self) -> None:
+    def _acknowledge_all(self) -> bool:
+        """Settle what is out, one by one, and take what may come at once then; return whether there was any."""
+        has_been_any = False
+        while True:
+            taken = [delivery for name in DESTINATIONS for delivery in self.claim(name, 1000)]
+            out = [(key.destination, lease.token) for key, lease in self.model.out.items()]
+            is_any_good = any(self.acknowledge(destination, token) for destination, token in out)
+            if not taken and not is_any_good:
+                return has_been_any
+            has_been_any = True
+
+    def compare(self, *, is_assigned: bool = False) -> None:
         """Look at the store, and check that it is as the model has it."""
-        before, self._snapshot = self._snapshot, self._load_snapshot()
-        self.model.note_moves(before, self._snapshot)
-        self.model.check_dead(self._letters(), self.clock.now)
+        self._follow(self._load_snapshot(), is_assigned=is_assigned)
         self.model.check_snapshot(self._snapshot, self.clock.now)
         for sender in SENDERS:
             found = self._run(self._store.find_assignment(Conversation(CHANNEL, sender)))
             assert found == self._assignment_of(sender)
+
+    def _follow(self, snapshot: Snapshot, *, is_assigned: bool = False) -> None:
+        before, self._snapshot = self._snapshot, snapshot
+        self.model.check_dead(self._letters(), self.clock.now)
+        self.model.note_moves(before, snapshot, is_assigned=is_assigned)
 
     def _accept(self, sid: str, sender: str, decision: Decision) -> Decision:
         """Note a new message; return what must become of its decision."""
@@ -247,11 +259,13 @@ class SideBySide:
             self._assignments[sender] = Assignment(decision.destinations[0], since, until, AssignmentReason.AFFINITY)
         return decision
 
-    def _note_ack(self, destination: str, token: AckToken, status: AckStatus) -> None:
+    def _note_ack(self, destination: str, token: AckToken, status: AckStatus) -> bool:
         key = self.model.issued[destination, token]
-        if self.model.settle(key, token, SettlementKind.ACK, status, self.clock.now):
+        is_good = self.model.settle(key, token, SettlementKind.ACK, status, self.clock.now)
+        if is_good:
             self.model.acknowledge(key)
             self._replayed += key.is_replayed
+        return is_good
 
     def _note_ack_of(self, sender: str, destination: str, token: AckToken, status: AckStatus | None) -> None:
         """The ack of an assignment is good for its own conversation only."""

@@ -11,11 +11,16 @@ import grpc
 import grpc.aio
 from aicc.mo.v1.channel_directory_pb2 import (
     CHANNEL_STATE_ENABLED,
+    SIGNATURE_CHECK_OFF,
     ChannelReplica,
     ChannelState,
     GetChannelReplicaRequest,
     GetChannelReplicaResponse,
     PasswordHash,
+    ReportSignaturesRequest,
+    ReportSignaturesResponse,
+    SealedSecret,
+    SignatureCheck,
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
@@ -54,6 +59,8 @@ def make_replica(
     credential_revision: int = 1,
     infer_message_type: bool = False,
     deleted: bool = False,
+    signature_check: SignatureCheck.ValueType = SIGNATURE_CHECK_OFF,
+    signature_secrets: Iterable[SealedSecret] = (),
 ) -> ChannelReplica:
     return ChannelReplica(
         channel_config_id=channel_config_id,
@@ -67,6 +74,8 @@ def make_replica(
         credential_revision=credential_revision,
         infer_message_type=infer_message_type,
         deleted=deleted,
+        signature_check=signature_check,
+        signature_secrets=signature_secrets,
     )
 
 
@@ -98,6 +107,8 @@ class FakeService:
         self.watches: list[WatchChannelsRequest] = []
         self.page_size = 1_000
         self.pages_before_break: int | None = None
+        self.signatures: list[ReportSignaturesRequest] = []
+        self.signatures_failure: grpc.StatusCode | None = None
         self.changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self.replicas: dict[str, ChannelReplica] = {}
@@ -172,6 +183,12 @@ class FakeService:
             await context.abort(self.question_failure, "as told")
         return GetChannelReplicaResponse(channel=self.replicas.get(request.channel_config_id))
 
+    async def _count_signatures(self, request: ReportSignaturesRequest, context: Context) -> ReportSignaturesResponse:
+        if self.signatures_failure:
+            await context.abort(self.signatures_failure, "as told")
+        self.signatures.append(request)
+        return ReportSignaturesResponse()
+
     async def _watch(self, request: WatchChannelsRequest, context: Context) -> AsyncIterator[WatchChannelsResponse]:
         self.watches.append(request)
         is_known = request.directory_id == self.directory_id and request.after_revision <= self.revision
@@ -223,6 +240,11 @@ class FakeService:
                         self._answer_question,
                         request_deserializer=GetChannelReplicaRequest.FromString,
                         response_serializer=GetChannelReplicaResponse.SerializeToString,
+                    ),
+                    "ReportSignatures": grpc.unary_unary_rpc_method_handler(
+                        self._count_signatures,
+                        request_deserializer=ReportSignaturesRequest.FromString,
+                        response_serializer=ReportSignaturesResponse.SerializeToString,
                     ),
                     "WatchChannels": grpc.unary_stream_rpc_method_handler(
                         self._watch,

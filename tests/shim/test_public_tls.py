@@ -64,6 +64,16 @@ async def test_messages_are_taken_over_tls_and_connections_are_kept(
     assert len(shim.service.messages) == 2
 
 
+async def test_a_drain_hangs_up_on_idle_tls_connections_too(
+    open_shim_with: OpenShim, authority: Authority, issued: Issued
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with tls_shim(open_shim_with, issued) as shim:
+            caller = await stack.enter_async_context(TlsCaller(shim.listen, authority))
+            assert (await caller.post()).status == 204
+        assert await caller.is_closed()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_tls_may_be_1_2_or_newer(
     open_shim_with: OpenShim, authority: Authority, issued: Issued, version: ssl.TLSVersion

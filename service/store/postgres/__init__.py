@@ -161,7 +161,8 @@ class PostgresStore:
         self, intake: Sequence[RoutedMessage], *, is_recovered: bool = False, quarantine_entry_id: str = ""
     ) -> Sequence[Recorded]:
         return await self._sessions.run(
-            lambda transaction: messages.record(transaction, intake, is_recovered, quarantine_entry_id)
+            lambda transaction: messages.record(transaction, intake, is_recovered, quarantine_entry_id),
+            tells_time=True,
         )
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from zlib import crc32
 
 from service.models import Conversation
-from service.store.postgres.session import Transaction
+from service.store.postgres.session import NOW, Transaction
 
 LOCKS = 256
 CONVERSATION_LOCK = 0x4149_4D01
@@ -29,7 +29,7 @@ NOTED_BITS = 31
 LAST_SEQUENCE = "SELECT last_value - (NOT is_called)::int FROM message_sequence"
 
 SHARE = f"""
-SELECT pg_advisory_xact_lock_shared($1, (({LAST_SEQUENCE}) & {2**NOTED_BITS - 1})::int), (
+SELECT {NOW}, pg_advisory_xact_lock_shared($1, (({LAST_SEQUENCE}) & {2**NOTED_BITS - 1})::int), (
   SELECT count(CASE WHEN is_alone THEN pg_advisory_xact_lock($2, number)
                     ELSE pg_advisory_xact_lock_shared($2, number) END)
   FROM unnest($3::int[], $4::boolean[]) AS l (number, is_alone)
@@ -52,11 +52,13 @@ async def share(
     """Keep these from being taken, together with others that share them, and note where the sequences begin.
 
     Those in `alone` nobody else shares. An intake that was outrun has all to itself, so that it can't be again.
+    A transaction that doesn't know the time is told.
     """
     numbers = _numbers(conversations)
     alone_numbers = set(_numbers(alone if transaction.attempt == 1 else conversations))
     is_alone = [number in alone_numbers for number in numbers]
-    await transaction.connection.execute(SHARE, BEGINNING_LOCK, CONVERSATION_LOCK, numbers, is_alone)
+    now = await transaction.connection.fetchval(SHARE, BEGINNING_LOCK, CONVERSATION_LOCK, numbers, is_alone)
+    transaction.now = transaction.now or now
 
 
 async def take(transaction: Transaction, *conversations: Conversation) -> None:

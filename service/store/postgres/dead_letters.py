@@ -182,7 +182,7 @@ async def _take(
 async def _select(
     transaction: Transaction, which: DeadLetterSelection, position: int, limit: int, *, is_newest_first: bool
 ) -> list[_Row]:
-    """Return dead letters before or after a number. What isn't asked for isn't in the statement, so indexes serve it."""
+    """Return those before or after a number. What isn't asked for isn't in the statement, so indexes serve it."""
     wanted = {"destination": which.destination, "channel_config_id": which.channel_config_id}
     values = {column: value for column, value in wanted.items() if value is not None}
     conditions = "".join(f" AND d.{column} = ${number}" for number, column in enumerate(values, start=3))

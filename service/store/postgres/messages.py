@@ -25,7 +25,8 @@ COUNTERS = 32
 
 # What an intake has to know, in one look.
 LOOK = """
-SELECT EXISTS (SELECT FROM erased_sender) AS is_anybody_erased, EXISTS (SELECT FROM assignment) AS is_any_assigned
+SELECT EXISTS (SELECT FROM erased_sender), EXISTS (SELECT FROM assignment),
+       ARRAY(SELECT name FROM destination WHERE name = ANY ($1::text[]) AND is_ordered)
 """
 
 # Sequences are given in the order of the intake, rows are stored in the order of their keys: so intakes that bring the
@@ -65,10 +66,11 @@ FROM message JOIN unnest($1::text[], $2::text[]) AS wanted (channel_config_id, m
 
 
 class _Ground(NamedTuple):
-    """What was known when an intake came in: when senders were erased, and where conversations stay."""
+    """What was known when an intake came in: when senders were erased, where conversations stay, what is in order."""
 
     erased_at: Mapping[Conversation, int]
     assignments: dict[Conversation, Assignment]
+    ordered: set[str]
 
     def lets_in(self, routed: RoutedMessage) -> bool:
         """Whether its sender wasn't erased since the message was received."""
@@ -100,11 +102,13 @@ async def _prepare(transaction: Transaction, intake: Sequence[RoutedMessage]) ->
     # Where these stay, one message after the other decides.
     staying = {_conversation(routed) for routed in intake if routed.decision.affinity_seconds}
     await conversations.share(transaction, brought, alone=staying)
-    row: Any = await transaction.connection.fetchrow(LOOK)
-    is_anybody_erased, is_any_assigned = row
+    names = {name for routed in intake for name in routed.decision.destinations}
+    row: Any = await transaction.connection.fetchrow(LOOK, list(names))
+    is_anybody_erased, is_any_assigned, ordered = row
     return _Ground(
         await erasure.find_erased(transaction, brought) if is_anybody_erased else {},
         await assignments.find_all(transaction, brought) if is_any_assigned else {},
+        set(ordered),
     )
 
 
@@ -123,7 +127,13 @@ async def _store_new(
         known |= await _find_sequences(transaction, repeated)
     if (repeated and has_affinity) or len(known) + len(stored) < len(wanted):
         raise Outrun  # somebody has stored or removed one meanwhile
-    await _deliver(transaction, new, decisions, stored)
+    places = [
+        (LaneKey(name, *_conversation(new[key]), lanes.OWN), stored[key])
+        for key, decision in decisions.items()
+        if key in stored and decision.hold_reason is None
+        for name in decision.destinations
+    ]
+    await _deliver(transaction, places, ground.ordered)
     if staying:
         await assignments.keep_affinity(transaction, staying)
     return stored, known
@@ -182,25 +192,19 @@ async def _find_sequences(transaction: Transaction, keys: Collection[MessageKey]
     return {MessageKey(channel, sid): sequence for channel, sid, sequence in found}
 
 
-async def _deliver(
-    transaction: Transaction,
-    new: Mapping[MessageKey, RoutedMessage],
-    decisions: Mapping[MessageKey, Decision],
-    stored: Mapping[MessageKey, int],
-) -> None:
-    """Queue what was stored, in its order, in the lanes of its destinations."""
-    wanted = [
-        (name, key, stored[key])
-        for key, decision in decisions.items()
-        if key in stored and decision.hold_reason is None
-        for name in decision.destinations
-    ]
-    settings = await destinations.load_settings(transaction, {name for name, _, _ in wanted})
-    places = [
-        (LaneKey(name, *_conversation(new[key]), lanes.part_of(settings[name], sequence)), sequence)
-        for name, key, sequence in wanted
-    ]
-    await lanes.append(transaction, places)
+async def _deliver(transaction: Transaction, places: Sequence[tuple[LaneKey, int]], ordered: Collection[str]) -> None:
+    """Queue messages in these lanes of their conversations, but where they needn't be in order."""
+    others = {key.destination for key, _ in places}.difference(ordered)
+    settings = await destinations.load_settings(transaction, others) if others else {}
+    await lanes.append(
+        transaction,
+        [
+            (key._replace(part=lanes.part_of(settings[key.destination], sequence)), sequence)
+            if key.destination in others
+            else (key, sequence)
+            for key, sequence in places
+        ],
+    )
 
 
 def _tell(

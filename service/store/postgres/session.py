@@ -43,7 +43,7 @@ BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _TIME_OUTS
 # A time-out would end the wait for a synchronous standby, and PostgreSQL would call that a success.
 COMMIT = "SET LOCAL statement_timeout = 0; COMMIT"
 
-NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
@@ -82,14 +82,17 @@ class Sessions:
         self._announce = announce
         self._clock = clock
 
-    async def run(self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True) -> T:
+    async def run(
+        self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True, tells_time: bool = False
+    ) -> T:
         """Run an operation and return its result once it is committed (and, if durable, on disk).
 
         A `GatewayError` of it rolls everything back. Raises `StoreUnavailable` after 1.5 s, or when
-        the connection is lost: then the operation may still come to be.
+        the connection is lost: then the operation may still come to be. With `tells_time`, its first
+        statement selects `NOW` too, and it sets `now` where that is 0: a round trip less.
         """
         begin = BEGIN if is_durable else BEGIN_NOT_SYNCED
-        return await self._in_time(lambda attempt: self._write(begin, operation, attempt))
+        return await self._in_time(lambda attempt: self._write(begin, operation, attempt, tells_time))
 
     async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Return what `look` finds, all of it as of one moment. It can't write."""
@@ -116,26 +119,34 @@ class Sessions:
         except Outrun:
             raise StoreUnavailable("the store is overtaken again and again; retry") from None
 
-    async def _write(self, begin: str, operation: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+    async def _write(
+        self, begin: str, operation: Callable[[Transaction], Awaitable[T]], attempt: int, tells_time: bool
+    ) -> T:
         async with self._pool.connection() as connection:
-            transaction, result = await self._work(connection, begin, operation, attempt)
+            transaction, result = await self._work(connection, begin, operation, attempt, tells_time)
             await _commit(connection)
         self._announce(transaction)
         return result
 
     async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
         async with self._pool.connection() as connection:
-            _, result = await self._work(connection, BEGIN_READING, look, attempt)
+            _, result = await self._work(connection, BEGIN_READING, look, attempt, tells_time=False)
             await connection.execute("COMMIT")
         return result
 
     async def _work(
-        self, connection: Connection, begin: str, operation: Callable[[Transaction], Awaitable[T]], attempt: int
+        self,
+        connection: Connection,
+        begin: str,
+        operation: Callable[[Transaction], Awaitable[T]],
+        attempt: int,
+        tells_time: bool,
     ) -> tuple[Transaction, T]:
         await connection.execute(begin)
         try:
-            now = await connection.fetchval(NOW) if self._clock is None else self._clock()
-            transaction = Transaction(connection, now, attempt)
+            transaction = Transaction(connection, self._clock() if self._clock else 0, attempt)
+            if not transaction.now and not tells_time:
+                transaction.now = await connection.fetchval(f"SELECT {NOW}")
             return transaction, await operation(transaction)
         except (GatewayError, Outrun, asyncpg.PostgresError):
             if not connection.is_closed():

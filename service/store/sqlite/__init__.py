@@ -32,6 +32,7 @@ from service.models import (
     HeldSelection,
     MessageFilter,
     MessagePage,
+    PasswordUse,
     QuarantinedRequest,
     QuarantineKey,
     QuarantinePage,
@@ -61,6 +62,7 @@ from service.store.sqlite import (
     erasure,
     handover,
     messages,
+    password_uses,
     quarantine,
     replays,
     rerouting,
@@ -125,8 +127,8 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
-    async def create_channel(self, channel: Channel) -> Channel:
-        return await self._writer.run(lambda transaction: directory.create_channel(transaction, channel))
+    async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
+        return await self._writer.run(lambda transaction: directory.create_channel(transaction, channel, actor))
 
     async def find_channels(self, channel_config_ids: Collection[str]) -> Mapping[str, Channel]:
         return await self._reader.run(lambda connection: directory.find_channels(connection, channel_config_ids))
@@ -137,13 +139,17 @@ class SqliteStore:
     async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
         return await self._writer.run(lambda transaction: directory.replace_channel(transaction, channel, entry))
 
-    async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
+    async def replace_routes(
+        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None, actor: str = GATEWAY
+    ) -> int:
         return await self._writer.run(
-            lambda transaction: directory.replace_routes(transaction, channel_config_id, routes, expected)
+            lambda transaction: directory.replace_routes(transaction, channel_config_id, routes, expected, actor)
         )
 
-    async def delete_channel(self, channel_config_id: str, *, expected: int | None) -> None:
-        await self._writer.run(lambda transaction: directory.delete_channel(transaction, channel_config_id, expected))
+    async def delete_channel(self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY) -> None:
+        await self._writer.run(
+            lambda transaction: directory.delete_channel(transaction, channel_config_id, expected, actor)
+        )
 
     async def list_route_revisions(
         self, channel_config_id: str, *, before: int | None, limit: int
@@ -158,6 +164,13 @@ class SqliteStore:
 
     async def find_signature_counts(self, channel_config_id: str) -> Sequence[SignatureCount]:
         return await self._reader.run(lambda connection: signatures.find_counts(connection, channel_config_id))
+
+    async def note_password_uses(self, uses: Sequence[PasswordUse]) -> None:
+        # Not synced: the next report says more.
+        await self._writer.run(lambda transaction: password_uses.note_uses(transaction, uses), is_durable=False)
+
+    async def find_password_uses(self, channel_config_id: str) -> Sequence[PasswordUse]:
+        return await self._reader.run(lambda connection: password_uses.find_uses(connection, channel_config_id))
 
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         return await self._reader.run(lambda connection: directory.find_changes(connection, after, limit))
@@ -223,6 +236,9 @@ class SqliteStore:
             lambda connection: quarantine.find_quarantined_after(connection, channel_config_id, after, limit)
         )
 
+    async def audit(self, entry: AuditEntry) -> None:
+        await self._writer.run(lambda transaction: audit.write_entry(transaction, entry))
+
     async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
         return await self._reporter.run(lambda connection: audit.list_audit(connection, action, before, limit))
 
@@ -261,9 +277,11 @@ class SqliteStore:
         return await self._reporter.run(lambda connection: destinations.list_destinations(connection, self._clock()))
 
     async def update_destination(
-        self, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+        self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY
     ) -> DestinationSettings:
-        return await self._writer.run(lambda transaction: destinations.update_destination(transaction, name, change))
+        return await self._writer.run(
+            lambda transaction: destinations.update_destination(transaction, name, change, actor)
+        )
 
     async def list_dead_letters(
         self, which: DeadLetterSelection, *, before: int | None, limit: int

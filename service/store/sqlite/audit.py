@@ -10,7 +10,7 @@ from service.models import AuditEntry
 from service.store.audit_details import dump_details, load_details, shorten
 from service.store.sqlite.writer import Transaction
 
-__all__ = ["list_audit", "shorten", "write"]
+__all__ = ["list_audit", "shorten", "write", "write_entry"]
 
 COLUMNS = "number, at, actor, action, details FROM audit WHERE number < ?"
 
@@ -21,6 +21,11 @@ def write(transaction: Transaction, actor: str, action: str, **details: object) 
         "INSERT INTO audit (at, actor, action, details) VALUES (?, ?, ?, ?)",
         (transaction.now, actor, action, dump_details(details)),
     )
+
+
+def write_entry(transaction: Transaction, entry: AuditEntry) -> None:
+    """Write an entry that is made already."""
+    write(transaction, entry.actor, entry.action, **entry.details)
 
 
 def list_audit(connection: apsw.Connection, action: str | None, before: int | None, limit: int) -> list[AuditEntry]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from service.models import AckToken, AttemptOutcome, Claimed, ClaimedDelivery
+from service.models import AckToken, AttemptOutcome, Claimed, ClaimedDelivery, DestinationSettings
 from service.store.sqlite import attempts, handover, lanes
-from service.store.sqlite.destinations import settings_of
+from service.store.sqlite.destinations import find_settings
 from service.store.sqlite.lanes import Lane
 from service.store.sqlite.writer import Transaction, microseconds
 
@@ -43,8 +43,9 @@ def claim(
 ) -> Claimed:
     """See `FeedStore.claim`."""
     connection = transaction.connection
-    seconds = settings_of(transaction, destination).ack_deadline_seconds if lease_seconds is None else lease_seconds
-    deadline_at = transaction.now + microseconds(seconds)
+    if lease_seconds is None:
+        lease_seconds = (find_settings(transaction, destination) or DestinationSettings()).ack_deadline_seconds
+    deadline_at = transaction.now + microseconds(lease_seconds)
     claimed: list[ClaimedDelivery] = []
     for _ in range(MOST_LOOKS):
         look = _look(transaction, destination, limit, max_bytes, deadline_at, is_first=not claimed)

@@ -8,6 +8,8 @@ from typing import Any
 import apsw
 
 from service.models import DestinationSettings, DestinationStatus
+from service.store.audit_details import find_differences
+from service.store.sqlite import audit
 from service.store.sqlite.writer import Transaction
 
 SETTINGS = "ack_deadline, max_attempts, min_backoff, max_backoff, backoff_jitter, is_ordered, retention"
@@ -38,27 +40,37 @@ WHERE name = ?
 
 
 def settings_of(transaction: Transaction, name: str) -> DestinationSettings:
-    """Return a destination's settings; it is made if there is none. Read once a transaction."""
+    """Return the settings of a destination that something goes to; it is made if there is none. Read once."""
     remembered: dict[str, DestinationSettings] = transaction.remembered.setdefault("destinations", {})
     settings = remembered.get(name)
     if settings is None:
-        connection = transaction.connection
-        row = connection.execute(f"SELECT {SETTINGS} FROM destination WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            connection.execute("INSERT INTO destination (name) VALUES (?)", (name,))
-        settings = remembered[name] = _from_row(row) if row else DestinationSettings()
+        settings = find_settings(transaction, name)
+        if settings is None:
+            transaction.connection.execute("INSERT INTO destination (name) VALUES (?)", (name,))
+            settings = DestinationSettings()
+        remembered[name] = settings
     return settings
 
 
+def find_settings(transaction: Transaction, name: str) -> DestinationSettings | None:
+    """Return the settings of a destination, None when nothing has named it yet."""
+    row = transaction.connection.execute(f"SELECT {SETTINGS} FROM destination WHERE name = ?", (name,)).fetchone()
+    return _from_row(row) if row else None
+
+
 def update_destination(
-    transaction: Transaction, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+    transaction: Transaction, name: str, change: Callable[[DestinationSettings], DestinationSettings], actor: str
 ) -> DestinationSettings:
     """See `FeedStore.update_destination`."""
-    row = transaction.connection.execute(f"SELECT {SETTINGS} FROM destination WHERE name = ?", (name,)).fetchone()
-    changed = change(_from_row(row) if row else DestinationSettings())
+    found = find_settings(transaction, name)
+    before = found or DestinationSettings()
+    changed = change(before)
     settings_of(transaction, name)
     transaction.connection.execute(REPLACE, (*_to_row(changed), name))
     transaction.remembered["destinations"][name] = changed
+    differences = find_differences(before, changed)
+    if differences or found is None:
+        audit.write(transaction, actor, "destination-update", **{"destination": name} | differences)
     return changed
 
 

@@ -20,9 +20,10 @@ from service.models import (
     RouteRevision,
     SignatureCheck,
 )
+from service.store.contract import GATEWAY
 from service.store.routes_json import dump_routes, load_routes
 from service.store.secrets_json import dump_secrets, load_secrets
-from service.store.sqlite import audit, signatures
+from service.store.sqlite import audit, password_uses, signatures
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
@@ -43,7 +44,7 @@ def touch(transaction: Transaction) -> None:
     transaction.connection.execute("UPDATE heartbeat SET written_at = ?", (transaction.now,))
 
 
-def create_channel(transaction: Transaction, channel: Channel) -> Channel:
+def create_channel(transaction: Transaction, channel: Channel, actor: str) -> Channel:
     """See `DirectoryStore.create_channel`."""
     connection = transaction.connection
     if connection.execute("SELECT 1 FROM channel WHERE channel_config_id = ?", (channel.channel_config_id,)).get:
@@ -53,6 +54,7 @@ def create_channel(transaction: Transaction, channel: Channel) -> Channel:
     )
     connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 18)})", _to_row(stored))
     _name_destinations(transaction, [stored.destination])
+    audit.write(transaction, actor, "channel-create", channel=stored.channel_config_id)
     return stored
 
 
@@ -72,13 +74,14 @@ def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntr
     _name_destinations(transaction, [stored.destination])
     if _signing_of(stored) != _signing_of(current):
         signatures.forget_counts(transaction, stored.channel_config_id)
-    if entry:
-        audit.write(transaction, entry.actor, entry.action, **entry.details)
+    password_uses.follow_change(transaction, stored.channel_config_id, current.credentials, stored.credentials)
+    own = AuditEntry(GATEWAY, "channel-update", {"channel": stored.channel_config_id})
+    audit.write_entry(transaction, entry or own)
     return stored
 
 
 def replace_routes(
-    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None
+    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None, actor: str
 ) -> int:
     """See `DirectoryStore.replace_routes`."""
     current = load_channel(transaction.connection, channel_config_id)
@@ -98,10 +101,12 @@ def replace_routes(
     )
     _overwrite(transaction, stored)
     _name_destinations(transaction, [name for route in routes for name in route.destinations])
+    facts = {"revision": stored.route_revision, "routes": len(routes)}
+    audit.write(transaction, actor, "routes-set", channel=channel_config_id, **facts)
     return stored.route_revision
 
 
-def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None) -> None:
+def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None, actor: str) -> None:
     """See `DirectoryStore.delete_channel`."""
     current = load_channel(transaction.connection, channel_config_id)
     _check_revision(current, expected)
@@ -113,6 +118,8 @@ def delete_channel(transaction: Transaction, channel_config_id: str, expected: i
         )
     forgotten = Credentials("", "", revision=current.credentials.revision + 1)
     signatures.forget_counts(transaction, channel_config_id)
+    password_uses.follow_change(transaction, channel_config_id, current.credentials, forgotten)
+    audit.write(transaction, actor, "channel-delete", channel=channel_config_id)
     _overwrite(
         transaction,
         replace(

@@ -17,6 +17,8 @@ from service.store.sqlite.writer import Transaction
 LONGEST_WAIT_FOR_READERS = 200
 """Milliseconds for which commits wait, so that the log can be emptied."""
 
+IS_REMEMBERED = "SELECT EXISTS (SELECT 1 FROM erased_sender WHERE hash = ?)"
+
 REMEMBER = """
 INSERT INTO erased_sender VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET erased_at = excluded.erased_at
 """
@@ -42,7 +44,9 @@ def erase_sender(transaction: Transaction, conversation: Conversation, limit: in
     """
     connection = transaction.connection
     _empty_log_after_commit(connection)
-    connection.execute(REMEMBER, (_hash(transaction, conversation), transaction.now))
+    hashed = _hash(transaction, conversation)
+    is_repeat = connection.execute(IS_REMEMBERED, (hashed,)).get
+    connection.execute(REMEMBER, (hashed, transaction.now))
     transaction.remembered["is_anybody_erased"] = True
     deliveries = _remove_lanes(connection, conversation)
     connection.execute("DELETE FROM assignment WHERE channel_config_id = ? AND sender = ?", conversation)
@@ -59,9 +63,14 @@ def erase_sender(transaction: Transaction, conversation: Conversation, limit: in
         clashes=removed["clash"],
         is_complete=len(rows) <= limit,
     )
-    sender = audit.shorten(conversation.sender)
-    audit.write(transaction, actor, "erase", channel=conversation.channel_config_id, sender=sender, **counts._asdict())
+    if counts.messages or deliveries or not is_repeat:
+        _audit(transaction, actor, conversation, counts)
     return counts
+
+
+def _audit(transaction: Transaction, actor: str, conversation: Conversation, counts: ErasedCounts) -> None:
+    channel, sender = conversation.channel_config_id, audit.shorten(conversation.sender)
+    audit.write(transaction, actor, "erase", channel=channel, sender=sender, **counts._asdict())
 
 
 def is_erased(transaction: Transaction, conversation: Conversation, received_at: int) -> bool:
