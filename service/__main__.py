@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from service import metrics
 from service.addresses import UNIX, is_taken
 from service.admin import AdminServer
+from service.channel_passwords import ChannelPasswords
 from service.directory import ChannelDirectory
 from service.errors import CannotSeal, StoreRefused
 from service.feed import MessageFeed
 from service.followed_files import BadFile
 from service.logs import configure_logs
+from service.privacy import keep_private
 from service.readiness import Readiness
 from service.replays import ReplayRunner
 from service.retention import Pruner
@@ -94,7 +96,8 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         channels = RoutedChannels(store)
         _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
         health = Health()
-        directory = ChannelDirectory(store, channels, changed, microseconds_now)
+        directory = ChannelDirectory(store, channels, changed, settings.hashing)
+        passwords = ChannelPasswords(directory, store, settings.hashing, microseconds_now)
         signatures = SignatureSecrets(directory, store, key_file, microseconds_now)
         replays_started = Signal()
         _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
@@ -102,6 +105,7 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         server = build_server(
             channels=channels,
             directory=directory,
+            passwords=passwords,
             signatures=signatures,
             feed=feed,
             store=store,
@@ -197,8 +201,8 @@ def _stop_or_exit(stop: asyncio.Event) -> None:
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
-    os.umask(0o077)
     configure_logs()
+    keep_private()
     try:
         asyncio.run(_run_until_signalled(settings))
     except (CannotStart, CannotSeal, StoreRefused) as error:

@@ -12,6 +12,7 @@ CHANNEL_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 NUMBER = re.compile(r"\+[0-9]{7,15}", re.ASCII)
 PROVIDER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+SHORTEST_PASSWORD = 12
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -91,8 +92,18 @@ def check_settings(settings: DestinationSettings) -> Iterator[Violation]:
         yield Violation("settings.min_backoff", "must not be more than max_backoff")
 
 
-def check_password(password: str) -> Iterator[Violation]:
+def check_password(password: str, channel: Channel) -> Iterator[Violation]:
+    """Find what is wrong with a password that somebody chose for a channel."""
     yield from _check_text("password", password, 256)
+    if len(password) < SHORTEST_PASSWORD:
+        yield Violation(
+            "password",
+            f"must have at least {SHORTEST_PASSWORD} characters: a shorter one can be guessed; leave it empty, and one "
+            "is generated",
+        )
+    for name, known in (("the webhook user", channel.credentials.webhook_user), ("the id", channel.channel_config_id)):
+        if password.casefold() == known.casefold():
+            yield Violation("password", f"must not be {name} of the channel: whoever knows that would guess it")
 
 
 def _check_text(field: str, value: str, most: int) -> Iterator[Violation]:

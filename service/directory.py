@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from service import checks, passwords
+from service.channel_audit import describe_update
 from service.errors import Conflict, NotFound, Violation
 from service.models import (
     AuditEntry,
@@ -21,15 +22,14 @@ from service.models import (
     RouteRevision,
     SignatureCheck,
 )
+from service.passwords import Hashing
 from service.route_checks import check_routes
 from service.route_trials import Trial, try_routes
 from service.routed_channels import RoutedChannels
 from service.routing import RouteIndex, RouteWarning, find_warnings
 from service.signals import Signal
-from service.store.contract import Clock, Store
+from service.store.contract import GATEWAY, Store
 
-DEFAULT_GRACE_SECONDS = 24 * 3600
-LONGEST_GRACE_SECONDS = 30 * 24 * 3600
 LONGEST_AFFINITY_SECONDS = 30 * 24 * 3600
 MOST_TRIED = 10_000
 UPDATE_TRIES = 5
@@ -61,19 +61,19 @@ class TriedRoutes(NamedTuple):
 class ChannelDirectory:
     """Creates, changes and deletes channels. After each change, the next message is routed by it."""
 
-    def __init__(self, store: Store, routed: RoutedChannels, changed: Signal, clock: Clock) -> None:
+    def __init__(self, store: Store, routed: RoutedChannels, changed: Signal, hashing: Hashing) -> None:
         self._store = store
         self._routed = routed
         self._changed = changed
-        self._clock = clock
+        self._hashing = hashing
 
-    async def create(self, channel: Channel, password: str) -> WithPassword:
+    async def create(self, channel: Channel, password: str, *, actor: str = GATEWAY) -> WithPassword:
         """Store a new channel; an empty password is generated. Raises `InvalidRequest`, `AlreadyExists`."""
-        checks.refuse([*_check_channel(channel), *_check_chosen(password)])
+        checks.refuse([*_check_channel(channel), *(checks.check_password(password, channel) if password else ())])
         chosen = password or passwords.generate_password()
-        hashed = await asyncio.to_thread(passwords.hash_password, chosen)
+        hashed = await asyncio.to_thread(passwords.hash_password, chosen, self._hashing)
         credentials = replace(channel.credentials, password_hash=hashed)
-        stored = await self._store.create_channel(replace(channel, credentials=credentials))
+        stored = await self._store.create_channel(replace(channel, credentials=credentials), actor=actor)
         self._routed.forget(stored.channel_config_id)
         return WithPassword(stored, "" if password else chosen)
 
@@ -98,11 +98,13 @@ class ChannelDirectory:
         change: Callable[[Channel], Channel],
         *,
         expected: int | None = None,
+        actor: str = GATEWAY,
         entry: AuditEntry | None = None,
     ) -> Channel:
-        """Store what `change` makes of the channel; with `expected`, only if that is its revision. The audit says so.
+        """Store what `change` makes of the channel; with `expected`, only if that is its revision.
 
-        Raises `NotFound`, `InvalidRequest`, and `Conflict` when somebody else was faster.
+        The audit has `entry`; without one, which settings `actor` changed. Raises `NotFound`,
+        `InvalidRequest`, and `Conflict` when somebody else was faster.
         """
         for tries_left in reversed(range(UPDATE_TRIES)):
             current = await self.load(channel_config_id)
@@ -111,7 +113,9 @@ class ChannelDirectory:
             wanted = change(current)
             checks.refuse(_check_channel(wanted))
             try:
-                stored = await self._store.replace_channel(wanted, entry=entry)
+                stored = await self._store.replace_channel(
+                    wanted, entry=entry or describe_update(actor, current, wanted)
+                )
             except Conflict:
                 if expected is not None or not tries_left:
                     raise
@@ -120,31 +124,12 @@ class ChannelDirectory:
             return stored
         raise AssertionError("the last try returns or raises")
 
-    async def rotate_password(self, channel_config_id: str, password: str, *, grace_seconds: float) -> WithPassword:
-        """Replace the password; the old one ends after `grace_seconds`. Raises `NotFound`, `InvalidRequest`."""
-        checks.refuse([*_check_chosen(password), *_check_grace(grace_seconds)])
-        chosen = password or passwords.generate_password()
-        old = (await self.load(channel_config_id)).credentials.password_hash
-        like = old if grace_seconds else None
-        hashed = await asyncio.to_thread(passwords.hash_password, chosen, like=like)
-        expires_at = self._clock() + round(grace_seconds * 1_000_000) if grace_seconds else None
-
-        def rotate(channel: Channel) -> Channel:
-            if channel.credentials.password_hash != old:
-                raise Conflict("the password was rotated by somebody else meanwhile; repeat if it still has to be")
-            credentials = Credentials(
-                channel.credentials.webhook_user, hashed, like, expires_at, channel.credentials.revision + 1
-            )
-            return replace(channel, credentials=credentials)
-
-        return WithPassword(await self.update(channel_config_id, rotate), "" if password else chosen)
-
     async def replace_routes(
-        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None
+        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None, actor: str = GATEWAY
     ) -> SetRoutes:
         """Replace all routes, however suspicious. Raises `NotFound`, `InvalidRequest`, `Conflict`."""
         examined = await asyncio.to_thread(_examine, routes)
-        revision = await self._store.replace_routes(channel_config_id, routes, expected=expected)
+        revision = await self._store.replace_routes(channel_config_id, routes, expected=expected, actor=actor)
         self._routed.forget(channel_config_id)
         return SetRoutes(revision, examined.warnings)
 
@@ -170,9 +155,9 @@ class ChannelDirectory:
         await self.load(channel_config_id)
         return await self._store.list_route_revisions(channel_config_id, before=before, limit=limit)
 
-    async def delete(self, channel_config_id: str, *, expected: int | None) -> None:
+    async def delete(self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY) -> None:
         """Delete a channel. Raises `NotFound`, `Conflict`, `StillInUse`."""
-        await self._store.delete_channel(channel_config_id, expected=expected)
+        await self._store.delete_channel(channel_config_id, expected=expected, actor=actor)
         self._routed.forget(channel_config_id)
 
     async def watch(self, after: DirectoryPosition | None) -> AsyncIterator[ChannelChanges]:
@@ -224,13 +209,3 @@ def _check_channel(channel: Channel) -> Iterator[Violation]:
             "signature_check",
             "can't be enforced without a secret to check with; add one with: mo channel secret add, or only observe",
         )
-
-
-def _check_chosen(password: str) -> Sequence[Violation]:
-    return list(checks.check_password(password)) if password else ()
-
-
-def _check_grace(seconds: float) -> Sequence[Violation]:
-    if 0 <= seconds <= LONGEST_GRACE_SECONDS:
-        return ()
-    return [Violation("grace_period", "must be 0 s to 30 days")]

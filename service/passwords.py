@@ -1,26 +1,40 @@
 """Webhook passwords: made, hashed with argon2id, never kept.
 
-OWASP's setting (19 MiB, 2 passes, 1 lane), some 40 ms a hash: callers run it
-on a thread.
+A hash takes some 40 ms and more: callers make it on a thread.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import string
+from dataclasses import dataclass
 
+import argon2
 from argon2.low_level import Type, hash_secret
 
 ALPHABET = string.ascii_letters + string.digits + "._~-"
 """What Twilio carries through a URL without percent-encoding."""
 
-MEMORY_KIB = 19 * 1024
-PASSES = 2
+DEFAULT_MEMORY_KIB = 19 * 1024
+DEFAULT_PASSES = 2
 LANES = 1
 HASH_BYTES = 32
 SALT_BYTES = 16
+
+PHC = re.compile(
+    r"\$argon2id\$v=19\$m=[0-9]{1,9},t=[0-9]{1,5},p=[0-9]{1,3}\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hashing:
+    """A setting of argon2id, with one lane. OWASP's unless it is raised."""
+
+    memory_kib: int = DEFAULT_MEMORY_KIB
+    passes: int = DEFAULT_PASSES
 
 
 def generate_password() -> str:
@@ -28,14 +42,34 @@ def generate_password() -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(32))
 
 
-def hash_password(password: str, *, like: str | None = None) -> str:
+def hash_password(password: str, hashing: Hashing, *, like: str | None = None) -> str:
     """Return the argon2id hash as a PHC string.
 
-    With `like`, another hash of ours, under its salt: then one computation can check a password
-    against both. That tells whoever reads the store only whether the two passwords are equal.
+    With `like`, another hash of ours, under its salt and its setting: then one computation can check a
+    password against both. That tells whoever reads the store only whether the two passwords are equal.
     """
     salt = _salt_of(like) if like else os.urandom(SALT_BYTES)
-    return hash_secret(password.encode(), salt, PASSES, MEMORY_KIB, LANES, HASH_BYTES, Type.ID).decode("ascii")
+    used = _hashing_of(like) if like else hashing
+    secret = password.encode()
+    return hash_secret(secret, salt, used.passes, used.memory_kib, LANES, HASH_BYTES, Type.ID).decode("ascii")
+
+
+def is_weaker(phc: str, wanted: Hashing) -> bool:
+    """Whether a hash of ours was made with less memory or fewer passes than is wanted."""
+    used = _hashing_of(phc)
+    return used.memory_kib < wanted.memory_kib or used.passes < wanted.passes
+
+
+def is_of(phc: str, wanted: Hashing) -> bool:
+    """Whether a text is an argon2id hash of just this setting."""
+    if not PHC.fullmatch(phc):
+        return False
+    return _hashing_of(phc) == wanted and argon2.extract_parameters(phc).parallelism == LANES
+
+
+def _hashing_of(phc: str) -> Hashing:
+    parameters = argon2.extract_parameters(phc)
+    return Hashing(parameters.memory_cost, parameters.time_cost)
 
 
 def _salt_of(phc: str) -> bytes:

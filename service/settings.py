@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from click.core import iter_params_for_processing
 
 from service.addresses import ADDRESS, UNIX, is_local
 from service.certificates import SecurityFiles
+from service.passwords import DEFAULT_MEMORY_KIB, DEFAULT_PASSES, Hashing
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Settings:
     store: Path = Path("var/mo.db")
     secrets_key: Path | None = None
     """The key file that seals the secrets of channels; None: there can be none."""
+    hashing: Hashing = field(default_factory=Hashing)
+    """How strong the hashes of passwords are made."""
     security: SecurityFiles | None = None
     """None: no TLS, and every caller has every role."""
 
@@ -122,6 +125,9 @@ Examples:
   mo-service --listen 127.0.0.1:50051 --store sqlite:///var/mo.db
   mo-service --listen 0.0.0.0:50051 --tls-cert mo.pem --tls-key mo.key --tls-client-ca ca.pem --roles roles.toml
 """
+MOST_MEMORY_KIB = 256 * 1024
+"""Every shim has to find as much for each of its threads that verify."""
+MOST_PASSES = 20
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -163,6 +169,20 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
         show_envvar=True,
     )
     @click.option(
+        "--argon2-memory-kib",
+        type=click.IntRange(DEFAULT_MEMORY_KIB, MOST_MEMORY_KIB),
+        default=DEFAULT_MEMORY_KIB,
+        help="The memory of a password's hash; raised, each is made anew when its password is next used.",
+        show_envvar=True,
+    )
+    @click.option(
+        "--argon2-passes",
+        type=click.IntRange(DEFAULT_PASSES, MOST_PASSES),
+        default=DEFAULT_PASSES,
+        help="How often a hash goes over its memory; raised as above.",
+        show_envvar=True,
+    )
+    @click.option(
         "--tls-cert", type=FILE, default=None, help="The service's certificate and its chain, PEM.", show_envvar=True
     )
     @click.option("--tls-key", type=FILE, default=None, help="The key of that certificate, PEM.", show_envvar=True)
@@ -196,4 +216,5 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
 def _to_settings(flags: dict[str, Any]) -> Settings:
     cert, key, roles, client_ca = (flags.pop(name) for name in ("tls_cert", "tls_key", "roles", "tls_client_ca"))
     del flags["insecure_listen"]  # said yes to already
-    return Settings(**flags, security=SecurityFiles(cert, key, roles, client_ca) if cert else None)
+    hashing = Hashing(flags.pop("argon2_memory_kib"), flags.pop("argon2_passes"))
+    return Settings(**flags, hashing=hashing, security=SecurityFiles(cert, key, roles, client_ca) if cert else None)

@@ -64,7 +64,7 @@ class SignatureSecrets:
             _refuse_repeat(channel, kind, value.encode(), keys)
             return replace(channel, signature_secrets=(*channel.signature_secrets, secret))
 
-        entry = _entry(actor, "secret-add", channel_config_id, secret.secret_id, kind)
+        entry = _entry(actor, "signature-secret-add", channel_config_id, secret.secret_id, kind)
         return AddedSecret(await self._directory.update(channel_config_id, add, entry=entry), secret.secret_id)
 
     async def remove(self, channel_config_id: str, secret_id: str, *, actor: str) -> Channel:
@@ -78,7 +78,7 @@ class SignatureSecrets:
             gone = _find_secret(channel, secret_id)
             return replace(channel, signature_secrets=tuple(s for s in channel.signature_secrets if s is not gone))
 
-        entry = _entry(actor, "secret-remove", channel_config_id, secret_id, found.kind)
+        entry = _entry(actor, "signature-secret-remove", channel_config_id, secret_id, found.kind)
         return await self._directory.update(channel_config_id, remove, entry=entry)
 
     async def rotate(self, *, after: str, actor: str) -> Rotated:
@@ -114,7 +114,7 @@ class SignatureSecrets:
         stale = sum(keys.reseal(secret.sealed) not in {None, secret.sealed} for secret in channel.signature_secrets)
         if stale:
             details = {"channel": channel.channel_config_id, "secrets": str(stale)}
-            entry = AuditEntry(actor, "secret-reseal", details)
+            entry = AuditEntry(actor, "signature-secrets-reseal", details)
             with suppress(NotFound):  # it was deleted meanwhile
                 await self._directory.update(channel.channel_config_id, lambda now: _resealed(now, keys), entry=entry)
         return stale

@@ -14,6 +14,7 @@ from shim.flags import command
 from shim.health import Health
 from shim.host import Host
 from shim.metrics import JournalMetrics, process_registry
+from shim.privacy import keep_private
 from shim.settings import Settings
 from shim.supervisor import supervise
 from shim.worker import Part, open_worker
@@ -63,6 +64,7 @@ def main() -> None:
 
 def _run(settings: Settings) -> None:
     logs.configure(settings.log_level)
+    keep_private()
     try:
         if settings.hand_over_only:
             from shim.hand_over import hand_over_only

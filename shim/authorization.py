@@ -29,6 +29,7 @@ from shim.credentials import Credentials
 from shim.errors import GuessLimitError, OverloadError
 from shim.guesses import GuessLimit
 from shim.metrics import VerificationMetrics
+from shim.passwords import Hashing, hash_password
 
 _NICENESS = 10
 """Of the threads that compute: what was verified before goes on while somebody guesses."""
@@ -97,8 +98,13 @@ class Verifier:
         metrics: VerificationMetrics,
         clock: Callable[[], float],
         monotonic_clock: Callable[[], float],
+        note_use: Callable[[str, str], None],
     ) -> None:
-        """`clock` tells when passwords end, `monotonic_clock` how fast somebody guesses."""
+        """`clock` tells when passwords end, `monotonic_clock` how fast somebody guesses.
+
+        `note_use` hears of each use of a password: its channel and its id.
+        """
+        self._note_use = note_use
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -131,6 +137,7 @@ class Verifier:
             if compare_digest(known, digest) and (expires_at is None or self._clock() < expires_at):
                 self._remembered.move_to_end(channel.channel_config_id)
                 self._metrics.remembered.inc()
+                self._note(channel, expires_at)
                 return True
         return False
 
@@ -154,6 +161,12 @@ class Verifier:
         is_correct = await asyncio.shield(running)
         (self._metrics.correct if is_correct else self._metrics.wrong).inc()
         return is_correct
+
+    async def make_hash(self, password: str, hashing: Hashing) -> str | None:
+        """Hash a password in the threads that verify; None while all of them have something to verify."""
+        if len(self._running) >= self._limits.threads:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._pool, hash_password, password, hashing)
 
     def close(self) -> None:
         """Stop. What still waits is dropped; what runs is waited for, as a thread can't be stopped."""
@@ -193,7 +206,15 @@ class Verifier:
         if channel is None or found is None or not is_user:
             return False
         self._remember(channel, credentials, found.expires_at)
+        self._note(channel, found.expires_at)
         return True
+
+    def _note(self, channel: Channel, expires_at: float | None) -> None:
+        # By its end: a hash may have been replaced by a stronger one of the same password since.
+        for password_hash in channel.password_hashes:
+            if password_hash.expires_at == expires_at:
+                self._note_use(channel.channel_config_id, password_hash.password_id)
+                return
 
     def _find_question(self, channel: Channel | None) -> _Question:
         question = _find_question(channel, now=self._clock())

@@ -1,6 +1,7 @@
 """What the shim knows of a channel."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shim.signature import Secret, SignatureCheck
 
@@ -11,6 +12,16 @@ class PasswordHash:
 
     phc: str
     expires_at: float | None = None
+    password_id: str = ""
+    """What the service calls the password, whichever its hash is."""
+
+
+class PasswordUse(NamedTuple):
+    """When a password of a channel was last used, in seconds since 1970."""
+
+    channel_config_id: str
+    password_id: str
+    used_at: float
 
 
 @dataclass(frozen=True, slots=True)

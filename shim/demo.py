@@ -22,6 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from shim.demo_children import Child, DemoError, LogFile
+from shim.privacy import keep_private
 
 CHANNEL = "demo"
 USER = "demo"
@@ -37,8 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shim.demo", description="Service and shim with a demo channel.")
     parser.add_argument("--var-dir", type=Path, default=Path("var"), help="where the data goes (default: var)")
     var_dir = parser.parse_args().var_dir
-    # What is stored and logged is for the operator's own eyes.
-    os.umask(0o077)
+    keep_private()
     try:
         var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         sys.exit(asyncio.run(_run_until_stopped(var_dir)))

@@ -30,6 +30,7 @@ from shim.errors import GuessLimitError, OverloadError
 from shim.journal import EntryKind, Journal, JournalError, JournalFullError, Marks
 from shim.journal.payload import encode_kept
 from shim.link import encode
+from shim.password_upgrades import PasswordUpgrades
 from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
 from shim.replica import Replica
@@ -84,6 +85,7 @@ class Intake:
         marks: Marks,
         quarantine: Quarantine,
         signatures: Signatures,
+        upgrades: PasswordUpgrades,
     ) -> None:
         self._replica = replica
         self._questions = questions
@@ -94,6 +96,7 @@ class Intake:
         self._marks = marks
         self._quarantine = quarantine
         self._signatures = signatures
+        self._upgrades = upgrades
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, request: WebhookRequest, respond: Respond) -> None:
@@ -143,6 +146,7 @@ class Intake:
         return current if await self._verifier.verify(channel_config_id, current, credentials, source) else None
 
     def _take_verified(self, request: WebhookRequest, channel: Channel, respond: Respond) -> None:
+        self._upgrades.consider(channel, request.credentials)
         if not channel.is_enabled:
             respond(answers.DISABLED)
             return

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +12,9 @@ import grpc.aio
 from aicc.mo.v1.channel_directory_pb2 import (
     ChannelReplica,
     GetChannelReplicaRequest,
+    ReportPasswordUsesRequest,
     ReportSignaturesRequest,
+    UpgradePasswordHashRequest,
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
@@ -27,6 +29,7 @@ from aicc.mo.v1.message_ingest_pb2 import (
 )
 from aicc.mo.v1.message_pb2 import MoMessage
 
+from shim.channel import PasswordUse
 from shim.errors import ServiceFaultError, ServiceUnavailableError, StartError
 from shim.followed_files import FollowedFiles
 from shim.lifetime import cancel, log_death
@@ -47,7 +50,6 @@ _MOST_DETAILS = 300
 _REFUSALS = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 # What a call fails with when the service is away, slow or overloaded; everything else is a fault of ours.
 _AWAY = {
-    *_REFUSALS,
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -177,7 +179,7 @@ class Link:
 
     async def _explain(self, error: ServiceUnavailableError) -> ServiceUnavailableError:
         """Return the error, with what is wrong about TLS when that is why."""
-        fault = await asyncio.to_thread(find_tls_fault, self._target, self._tls)
+        fault = await find_tls_fault(self._target, self._tls)
         return ServiceUnavailableError(f"{error}: {fault}") if fault else error
 
     async def ask(self, channel_config_id: str) -> ChannelReplica | None:
@@ -198,6 +200,28 @@ class Link:
             await self._calls.directory.ReportSignatures(request, timeout=REPORT_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
+
+    async def report_password_uses(self, uses: Iterable[PasswordUse]) -> None:
+        """Tell the service when passwords were used. Raises what `send` does."""
+        request = ReportPasswordUsesRequest()
+        for channel_config_id, password_id, used_at in uses:
+            use = request.uses.add(channel_config_id=channel_config_id, password_id=password_id)
+            use.use_time.FromMicroseconds(round(used_at * 1_000_000))
+        try:
+            await self._calls.directory.ReportPasswordUses(request, timeout=REPORT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+
+    async def upgrade_password_hash(self, channel_config_id: str, credential_revision: int, phc: str) -> bool:
+        """Have a hash replaced by a stronger one; False when that isn't wanted any more. Raises what `send` does."""
+        request = UpgradePasswordHashRequest(
+            channel_config_id=channel_config_id, credential_revision=credential_revision, phc=phc
+        )
+        try:
+            response = await self._calls.directory.UpgradePasswordHash(request, timeout=REPORT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        return response.upgraded
 
     async def close(self) -> None:
         """Hang up."""

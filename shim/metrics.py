@@ -52,6 +52,18 @@ class VerificationMetrics:
         self.waiting = Gauge("mo_password_computations_waiting", "Computations begun or waiting.", registry=registry)
 
 
+class UpgradeMetrics:
+    """Hashes of passwords that are made anew."""
+
+    RESULTS = ("upgraded", "unwanted", "failed")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = Counter(
+            "mo_password_upgrades", "Hashes made anew, by what became of them.", ["result"], registry=registry
+        )
+        self.upgraded, self.unwanted, self.failed = (counter.labels(result) for result in self.RESULTS)
+
+
 class ReplicaMetrics:
     """The replica of the channel directory."""
 

@@ -28,6 +28,7 @@ from shim.channel import Channel, PasswordHash
 from shim.errors import ServiceFaultError, ServiceUnavailableError, StorageError
 from shim.link import Link
 from shim.metrics import ReplicaMetrics
+from shim.passwords import Hashing
 from shim.replica_store import Change, Position, ReplicaStore
 from shim.signature import Secret, SecretKind, SignatureCheck
 
@@ -69,6 +70,8 @@ class Replica:
         self._was_connected = True
         self.is_connected = False
         """Whether the directory is being followed."""
+        self.wanted_hashing: Hashing | None = None
+        """How strong the service wants hashes to be; None before it told."""
         metrics.connected.set_function(lambda: self.is_connected)
         metrics.age_seconds.set_function(lambda: clock() - self._heard_at)
         metrics.revision.set_function(lambda: store.position.revision if store.position else 0)
@@ -130,6 +133,8 @@ class Replica:
             self.is_connected = self._was_connected = True
             _log.info("directory_connected", extra={"revision": response.revision})
         self._heard_at = self._clock()
+        if response.HasField("wanted_hashing"):
+            self.wanted_hashing = Hashing(response.wanted_hashing.memory_kib, response.wanted_hashing.passes)
         self._metrics.changes.inc(len(response.channels))
         changes = [_to_change(replica) for replica in response.channels]
         position = Position(response.directory_id, response.revision)
@@ -184,6 +189,7 @@ def _to_channel(replica: ChannelReplica) -> Channel:
             PasswordHash(
                 password_hash.phc,
                 password_hash.expire_time.ToMicroseconds() / 1e6 if password_hash.HasField("expire_time") else None,
+                password_hash.password_id,
             )
             for password_hash in replica.password_hashes
         ),

@@ -1,5 +1,7 @@
 """TLS to the service: the files that it takes, and what is wrong when it fails. Knows no gRPC."""
 
+import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -99,38 +101,59 @@ def make_context(tls: ServiceTls) -> ssl.SSLContext:
     return context
 
 
-def find_tls_fault(target: str, tls: ServiceTls | None) -> str | None:
+async def find_tls_fault(target: str, tls: ServiceTls | None) -> str | None:
     """Tell what about TLS keeps us from a service that was not to be reached; None when that isn't it.
 
-    Calls each address of a gRPC target until one answers: takes up to some seconds, on a thread of its own.
+    Calls the addresses of a gRPC target until one answers; gives up after 2 s.
     """
-    for family, address, host in _find_addresses(target):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as caller:
-                caller.settimeout(_PROBE_SECONDS)
-                caller.connect(address)
-                return _probe(caller, host, tls)
-        except OSError:
-            continue
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            for place in re.sub(r"^(dns:///|ipv[46]:)", "", target).split(","):
+                with contextlib.suppress(ConnectionRefusedError, socket.gaierror):
+                    return await (_probe_tls(place, tls) if tls else _probe_plain(place))
+    except (OSError, TimeoutError):
+        pass
     return None
 
 
-def _probe(caller: socket.socket, host: str, tls: ServiceTls | None) -> str | None:
-    """Shake hands as gRPC would have done, and hear what comes of it. Raises `OSError` when nothing does."""
-    if tls is None:
-        return "the service speaks TLS; give --service-ca, and most likely --client-cert" if _is_tls(caller) else None
+async def _probe_tls(place: str, tls: ServiceTls) -> str | None:
+    """Shake hands as gRPC would have done, and hear what comes of it."""
     try:
-        with make_context(tls).wrap_socket(caller, server_hostname=tls.name or host) as secured:
+        reader, writer = await _dial(place, make_context(tls), tls.name)
+        with contextlib.closing(writer):
             # A service that lets us in speaks first; one that doesn't says so only after the handshake.
-            return None if secured.recv(1) else _explain_refusal(tls)
+            return None if await reader.read(1) else _explain_refusal(tls)
     except ssl.SSLCertVerificationError as error:
         return f"the service's certificate is no good: {error.verify_message}; see --service-ca and --service-name"
     except ssl.SSLError as error:
         return _explain_refusal(tls) if "ALERT" in (error.reason or "") else _explain_no_tls(error)
-    except ConnectionError:
+    except ConnectionResetError:
         return _explain_refusal(tls)
     except StartError as error:
         return str(error)
+
+
+async def _probe_plain(place: str) -> str | None:
+    """Tell whether TLS is spoken there, whatever it thinks of us."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent: only what it speaks is of interest
+    context.set_alpn_protocols(["h2"])
+    try:
+        _, writer = await _dial(place, context, "")
+        writer.close()
+    except ssl.SSLError as error:
+        if "ALERT" not in (error.reason or ""):
+            return None
+    return "the service speaks TLS; give --service-ca, and most likely --client-cert"
+
+
+async def _dial(place: str, context: ssl.SSLContext, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if place.startswith("unix:"):
+        return await asyncio.open_unix_connection(place.removeprefix("unix:"), ssl=context, server_hostname=name)
+    host, _, port = place.rpartition(":")
+    host = host.strip("[]")
+    return await asyncio.open_connection(host, int(port), ssl=context, server_hostname=name or host)
 
 
 def _explain_refusal(tls: ServiceTls) -> str:
@@ -146,35 +169,6 @@ def _explain_no_tls(error: ssl.SSLError) -> str:
     if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}:
         return "the service doesn't speak TLS; start it with --tls-cert, or leave --service-ca out"
     return f"the service's TLS and ours don't fit: {error.reason}"
-
-
-def _is_tls(caller: socket.socket) -> bool:
-    """Tell whether TLS is spoken there, whatever it thinks of us."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent: only what it speaks is of interest
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.wrap_socket(caller).close()
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
-    except OSError:
-        return False
-    return True
-
-
-def _find_addresses(target: str) -> Iterator[tuple[int, Any, str]]:
-    """Yield family, address and host name of each address that a gRPC target stands for."""
-    if target.startswith("unix:"):
-        yield socket.AF_UNIX, target.removeprefix("unix:"), "localhost"
-        return
-    for place in re.sub(r"^(dns:///|ipv[46]:)", "", target).split(","):
-        host, _, port = place.rpartition(":")
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except OSError:
-            continue
-        yield from ((family, address, host.strip("[]")) for family, _, _, _, address in found)
 
 
 def _reason_of(error: OSError) -> str:

@@ -1,6 +1,7 @@
 """The connections of the public port as streams, in the clear or with TLS."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -30,10 +31,10 @@ class PublicStream(IOStream):
     @property
     def peer(self) -> str:
         """The address at the other end; empty when nobody is there any more."""
-        try:
-            return str(self.socket.getpeername()[0])
-        except OSError:
-            return ""
+        with contextlib.suppress(OSError):
+            if not self.closed():
+                return str(self.socket.getpeername()[0])
+        return ""
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read what is there, and count it: so that one who has begun a head differs from one who is silent."""

@@ -38,10 +38,14 @@ from shim.metrics import (
     QuarantineMetrics,
     ReplicaMetrics,
     SignatureMetrics,
+    UpgradeMetrics,
     VerificationMetrics,
     WebhookMetrics,
     process_registry,
 )
+from shim.password_upgrades import PasswordUpgrades
+from shim.password_uses import PasswordUses
+from shim.privacy import keep_private
 from shim.quarantine import Quarantine
 from shim.questions import Questions
 from shim.replica import Replica
@@ -117,13 +121,16 @@ def _open_intake(
     replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
     health.add(lambda: _check_replica(replica))
     keep_running(stack, "follow", replica.follow())
-    verifier = Verifier(
-        limits=settings.verification,
-        metrics=VerificationMetrics(registry),
+    verifier = _open_verifier(stack, settings, link, registry)
+    upgrades = PasswordUpgrades(
+        find_wanted=lambda: replica.wanted_hashing,
+        verifier=verifier,
+        link=link,
+        metrics=UpgradeMetrics(registry),
         clock=time.time,
         monotonic_clock=time.monotonic,
     )
-    stack.callback(verifier.close)
+    stack.push_async_callback(upgrades.close)
     marks, journal = _open_journal(stack, part, journal_metrics)
     quarantine = Quarantine(link, journal, metrics=QuarantineMetrics(registry))
     stack.callback(quarantine.drain)
@@ -140,7 +147,23 @@ def _open_intake(
         marks=marks,
         quarantine=quarantine,
         signatures=_open_signatures(stack, settings, link, SignatureMetrics(registry), health),
+        upgrades=upgrades,
     )
+
+
+def _open_verifier(stack: AsyncExitStack, settings: Settings, link: Link, registry: CollectorRegistry) -> Verifier:
+    uses = PasswordUses()
+    stack.push_async_callback(uses.report, link)
+    keep_running(stack, "password_uses", uses.run(link))
+    verifier = Verifier(
+        limits=settings.verification,
+        metrics=VerificationMetrics(registry),
+        clock=time.time,
+        monotonic_clock=time.monotonic,
+        note_use=uses.note,
+    )
+    stack.callback(verifier.close)
+    return verifier
 
 
 def _open_signatures(
@@ -235,6 +258,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     settings = from_json(given["settings"])
     logs.configure(settings.log_level, worker=given["slot"])
+    keep_private()
     sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
     part = Part(settings, given["slot"], sockets)
     sys.exit(asyncio.run(_serve(part, socket.socket(fileno=given["line"]))))

@@ -47,7 +47,7 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "log_min_messages": "log",
     "wal_level": "replica",
-    "autovacuum_naptime": "5s",
+    "deadlock_timeout": "200ms",
 }
 
 PR_SET_PDEATHSIG = 1

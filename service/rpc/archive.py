@@ -14,7 +14,7 @@ from service.erasure import erase_sender
 from service.errors import InvalidRequest, NotFound, Violation
 from service.models import AuditEntry, Conversation, HeldSelection, MessageFilter, MessageKey
 from service.operations import HeldMessages, ReRouteOutcome
-from service.rpc import paging
+from service.rpc import looks, paging
 from service.rpc.actors import actor_of
 from service.rpc.convert import (
     HOLD_REASONS_BACK,
@@ -25,6 +25,7 @@ from service.rpc.convert import (
     to_stored_message,
     to_timestamp,
 )
+from service.store.audit_details import shorten
 from service.store.contract import Store
 
 MOST_AT_ONCE = 1000
@@ -39,7 +40,7 @@ class ArchiveServicer(MessageArchiveServicer):
         self._store = store
         self._held = held
 
-    async def GetMessage(self, request: pb.GetMessageRequest, _context: Any) -> pb.GetMessageResponse:
+    async def GetMessage(self, request: pb.GetMessageRequest, context: Any) -> pb.GetMessageResponse:
         stored = await self._store.find_message(request.channel_config_id, request.message_sid)
         if stored is None:
             raise NotFound("no such message in this channel; see: mo message list --channel ID")
@@ -50,13 +51,26 @@ class ArchiveServicer(MessageArchiveServicer):
                 message=message if request.include_text else envelope_of(message),
                 commit_time=to_timestamp(committed_at),
             )
+        if request.include_text:
+            channel, sid = request.channel_config_id, request.message_sid
+            await looks.record(self._store, context, "message", channel=channel, message_sid=sid)
         return pb.GetMessageResponse(message=shown)
 
-    async def ListMessages(self, request: pb.ListMessagesRequest, _context: Any) -> pb.ListMessagesResponse:
+    async def ListMessages(self, request: pb.ListMessagesRequest, context: Any) -> pb.ListMessagesResponse:
         limit = paging.page_size(request.page_size)
         page = await self._store.list_messages(
             _filter_of(request), before=paging.read_position(request.page_token), limit=limit
         )
+        if request.include_text and page.messages:
+            await looks.record(
+                self._store,
+                context,
+                "messages",
+                channel=request.channel_config_id,
+                sender=shorten(request.sender) if request.sender else "",
+                destination=request.destination,
+                shown=len(page.messages),
+            )
         return pb.ListMessagesResponse(
             messages=[to_stored_message(stored, include_text=request.include_text) for stored in page.messages],
             next_page_token=paging.write_position(page.next_before),
@@ -103,21 +117,26 @@ class ArchiveServicer(MessageArchiveServicer):
             discarded=outcome.settled, next_page_token=paging.write_position(outcome.next_after)
         )
 
-    async def ListQuarantined(self, request: pb.ListQuarantinedRequest, _context: Any) -> pb.ListQuarantinedResponse:
+    async def ListQuarantined(self, request: pb.ListQuarantinedRequest, context: Any) -> pb.ListQuarantinedResponse:
         page = await self._store.list_quarantined(
             request.channel_config_id or None,
             before=paging.read_position(request.page_token),
             limit=paging.page_size(request.page_size),
         )
+        if request.include_text and page.payloads:
+            channel, shown = request.channel_config_id, len(page.payloads)
+            await looks.record(self._store, context, "quarantined requests", channel=channel, shown=shown)
         return pb.ListQuarantinedResponse(
             requests=[_to_quarantined(payload, request.include_text) for payload in page.payloads],
             next_page_token=paging.write_position(page.next_before),
         )
 
-    async def GetQuarantined(self, request: pb.GetQuarantinedRequest, _context: Any) -> pb.GetQuarantinedResponse:
+    async def GetQuarantined(self, request: pb.GetQuarantinedRequest, context: Any) -> pb.GetQuarantinedResponse:
         payload = await self._store.find_quarantined(request.entry_id)
         if payload is None:
             raise NotFound("no such request in quarantine, or it is settled; see: mo quarantine list")
+        if request.include_text:
+            await looks.record(self._store, context, "quarantined request", entry_id=request.entry_id)
         return pb.GetQuarantinedResponse(request=_to_quarantined(payload, request.include_text))
 
     async def DiscardQuarantined(

@@ -116,10 +116,14 @@ def to_replica(channel: Channel) -> directory_pb.ChannelReplica:
             channel_config_id=channel.channel_config_id, revision=channel.revision, deleted=True
         )
     credentials = channel.credentials
-    hashes = [directory_pb.PasswordHash(phc=credentials.password_hash)]
+    hashes = [directory_pb.PasswordHash(phc=credentials.password_hash, password_id=credentials.password_id)]
     if credentials.previous_password_hash and credentials.previous_password_expires_at is not None:
-        expire_time = to_timestamp(credentials.previous_password_expires_at)
-        hashes.append(directory_pb.PasswordHash(phc=credentials.previous_password_hash, expire_time=expire_time))
+        previous = directory_pb.PasswordHash(
+            phc=credentials.previous_password_hash,
+            expire_time=to_timestamp(credentials.previous_password_expires_at),
+            password_id=credentials.previous_password_id or "",
+        )
+        hashes.append(previous)
     return directory_pb.ChannelReplica(
         channel_config_id=channel.channel_config_id,
         revision=channel.revision,

@@ -12,10 +12,10 @@ from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedServicer
 
 from service.errors import InvalidRequest, Violation
 from service.models import DeadLetter, DeadLetterSelection, MessageKey
-from service.rpc import paging
+from service.rpc import looks, paging
 from service.rpc.actors import actor_of
 from service.rpc.convert import envelope_of, to_attempt, to_timestamp
-from service.store.contract import FeedStore
+from service.store.contract import Store
 
 MOST_AT_ONCE = 1000
 MOST_BYTES_IN_A_PAGE = 2 * 1024 * 1024
@@ -24,16 +24,26 @@ MOST_BYTES_IN_A_PAGE = 2 * 1024 * 1024
 class DeadLetterCalls(MessageFeedServicer):
     """Shows dead letters, and lets operators settle them."""
 
-    def __init__(self, store: FeedStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.__store = store
 
-    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, _context: Any) -> pb.ListDeadLettersResponse:
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Any) -> pb.ListDeadLettersResponse:
         limit = paging.page_size(request.page_size)
         found = await self.__store.list_dead_letters(
             _filter_of(request), before=paging.read_position(request.page_token), limit=limit
         )
         shown = [_to_dead_letter(entry, include_text=request.include_text) for entry in found]
         count = len(shown) if request.message_sid else _count_fitting(shown)
+        if request.include_text and count:
+            await looks.record(
+                self.__store,
+                context,
+                "dead letters",
+                destination=request.destination,
+                channel=request.channel_config_id,
+                message_sid=request.message_sid,
+                shown=count,
+            )
         is_last = bool(request.message_sid) or (count == len(found) and len(found) < limit)
         return pb.ListDeadLettersResponse(
             dead_letters=shown[:count],

@@ -12,6 +12,7 @@ from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedServicer
 from service import checks
 from service.feed import DestinationInUse, MessageFeed
 from service.models import DestinationSettings
+from service.rpc.actors import actor_of
 from service.rpc.convert import seconds_of, to_timestamp
 from service.store.contract import FeedStore
 
@@ -39,7 +40,7 @@ class DestinationCalls(MessageFeedServicer):
         )
 
     async def UpdateDestination(
-        self, request: pb.UpdateDestinationRequest, _context: Any
+        self, request: pb.UpdateDestinationRequest, context: Any
     ) -> pb.UpdateDestinationResponse:
         violations = list(checks.check_destination(request.name, "name"))
         given = _given(request.settings)
@@ -49,9 +50,8 @@ class DestinationCalls(MessageFeedServicer):
             checks.refuse([*violations, *checks.check_settings(changed)])
             return changed
 
-        return pb.UpdateDestinationResponse(
-            settings=_to_settings(await self.__store.update_destination(request.name, change))
-        )
+        changed = await self.__store.update_destination(request.name, change, actor=actor_of(context))
+        return pb.UpdateDestinationResponse(settings=_to_settings(changed))
 
 
 def _given(settings: pb.DestinationSettings) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryServicer
 
 from service import checks
-from service.directory import DEFAULT_GRACE_SECONDS, ChannelDirectory
+from service.channel_passwords import DEFAULT_GRACE_SECONDS, ChannelPasswords
+from service.directory import ChannelDirectory
 from service.errors import InvalidRequest, Violation
 from service.models import DirectoryPosition
 from service.route_trials import Difference
@@ -19,6 +20,7 @@ from service.routing import RouteWarning
 from service.rpc import paging
 from service.rpc.actors import actor_of
 from service.rpc.convert import seconds_of, to_timestamp
+from service.rpc.convert_passwords import add_last_uses, from_use, to_hashing
 from service.rpc.convert_routes import (
     change_channel,
     from_new_channel,
@@ -44,20 +46,29 @@ class DirectoryServicer(ChannelDirectoryServicer):
     """Unwraps channels, and wraps what became of them."""
 
     def __init__(
-        self, directory: ChannelDirectory, signatures: SignatureSecrets, shims: ShimReports[pb.ShimReport]
+        self,
+        directory: ChannelDirectory,
+        passwords: ChannelPasswords,
+        signatures: SignatureSecrets,
+        shims: ShimReports[pb.ShimReport],
     ) -> None:
         self._directory = directory
+        self._passwords = passwords
         self._signatures = signatures
         self._shims = shims
 
-    async def CreateChannel(self, request: pb.CreateChannelRequest, _context: Any) -> pb.CreateChannelResponse:
-        channel, generated = await self._directory.create(from_new_channel(request.channel), request.password)
+    async def CreateChannel(self, request: pb.CreateChannelRequest, context: Any) -> pb.CreateChannelResponse:
+        channel, generated = await self._directory.create(
+            from_new_channel(request.channel), request.password, actor=actor_of(context)
+        )
         return pb.CreateChannelResponse(channel=to_channel(channel), generated_password=generated)
 
     async def GetChannel(self, request: pb.GetChannelRequest, _context: Any) -> pb.GetChannelResponse:
-        channel = to_channel(await self._directory.load(request.channel_config_id))
+        found = await self._directory.load(request.channel_config_id)
+        channel = to_channel(found)
         counts = await self._signatures.find_counts(request.channel_config_id)
         channel.signature_counts.extend(to_count(count) for count in counts)
+        add_last_uses(channel, await self._passwords.find_last_uses(found))
         return pb.GetChannelResponse(channel=channel)
 
     async def ListChannels(self, request: pb.ListChannelsRequest, _context: Any) -> pb.ListChannelsResponse:
@@ -70,24 +81,27 @@ class DirectoryServicer(ChannelDirectoryServicer):
             next_page_token=paging.write_token(channels[limit - 1].channel_config_id) if more else "",
         )
 
-    async def UpdateChannel(self, request: pb.UpdateChannelRequest, _context: Any) -> pb.UpdateChannelResponse:
+    async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: Any) -> pb.UpdateChannelResponse:
         channel = await self._directory.update(
             request.channel.channel_config_id,
             lambda current: change_channel(current, request.channel, request.update_mask.paths),
             expected=_revision_of(request.channel.etag),
+            actor=actor_of(context),
         )
         return pb.UpdateChannelResponse(channel=to_channel(channel))
 
-    async def DeleteChannel(self, request: pb.DeleteChannelRequest, _context: Any) -> pb.DeleteChannelResponse:
-        await self._directory.delete(request.channel_config_id, expected=_revision_of(request.etag))
+    async def DeleteChannel(self, request: pb.DeleteChannelRequest, context: Any) -> pb.DeleteChannelResponse:
+        expected = _revision_of(request.etag)
+        await self._directory.delete(request.channel_config_id, expected=expected, actor=actor_of(context))
         return pb.DeleteChannelResponse()
 
-    async def RotatePassword(self, request: pb.RotatePasswordRequest, _context: Any) -> pb.RotatePasswordResponse:
+    async def RotatePassword(self, request: pb.RotatePasswordRequest, context: Any) -> pb.RotatePasswordResponse:
         has_grace = request.HasField("grace_period")
-        channel, generated = await self._directory.rotate_password(
+        channel, generated = await self._passwords.rotate(
             request.channel_config_id,
             request.password,
             grace_seconds=seconds_of(request.grace_period) if has_grace else DEFAULT_GRACE_SECONDS,
+            actor=actor_of(context),
         )
         return pb.RotatePasswordResponse(channel=to_channel(channel), generated_password=generated)
 
@@ -121,11 +135,12 @@ class DirectoryServicer(ChannelDirectoryServicer):
             routes=[to_route(route) for route in channel.routes], revision=channel.route_revision
         )
 
-    async def SetRoutes(self, request: pb.SetRoutesRequest, _context: Any) -> pb.SetRoutesResponse:
+    async def SetRoutes(self, request: pb.SetRoutesRequest, context: Any) -> pb.SetRoutesResponse:
         revision, warnings = await self._directory.replace_routes(
             request.channel_config_id,
             [from_route(route) for route in request.routes],
             expected=request.expected_revision if request.HasField("expected_revision") else None,
+            actor=actor_of(context),
         )
         return pb.SetRoutesResponse(revision=revision, warnings=_to_warnings(warnings))
 
@@ -159,6 +174,7 @@ class DirectoryServicer(ChannelDirectoryServicer):
     async def WatchChannels(
         self, request: pb.WatchChannelsRequest, _context: Any
     ) -> AsyncIterator[pb.WatchChannelsResponse]:
+        wanted = to_hashing(self._passwords.hashing)
         has_replica = bool(request.directory_id)
         after = DirectoryPosition(request.directory_id, request.after_revision) if has_replica else None
         async for changes in self._directory.watch(after):
@@ -170,6 +186,7 @@ class DirectoryServicer(ChannelDirectoryServicer):
                 channels=[to_replica(channel) for channel in changes.channels],
                 revision=here.revision,
                 caught_up=changes.caught_up,
+                wanted_hashing=wanted,
             )
             after = here
 
@@ -182,6 +199,23 @@ class DirectoryServicer(ChannelDirectoryServicer):
     async def ReportSignatures(self, request: pb.ReportSignaturesRequest, _context: Any) -> pb.ReportSignaturesResponse:
         await self._signatures.add_counts(from_report(request))
         return pb.ReportSignaturesResponse()
+
+    async def ReportPasswordUses(
+        self, request: pb.ReportPasswordUsesRequest, _context: Any
+    ) -> pb.ReportPasswordUsesResponse:
+        await self._passwords.note_uses([from_use(use) for use in request.uses])
+        return pb.ReportPasswordUsesResponse()
+
+    async def UpgradePasswordHash(
+        self, request: pb.UpgradePasswordHashRequest, context: Any
+    ) -> pb.UpgradePasswordHashResponse:
+        upgraded = await self._passwords.upgrade(
+            request.channel_config_id,
+            request.phc,
+            credential_revision=request.credential_revision,
+            actor=actor_of(context),
+        )
+        return pb.UpgradePasswordHashResponse(upgraded=upgraded)
 
     async def ReportShim(self, request: pb.ReportShimRequest, _context: Any) -> pb.ReportShimResponse:
         checks.refuse(checks.check_name("report.host_id", request.report.host_id))

@@ -20,6 +20,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from service.access import Policy
+from service.channel_passwords import ChannelPasswords
 from service.directory import ChannelDirectory
 from service.feed import MessageFeed
 from service.ingest import MessageIngest
@@ -81,6 +82,7 @@ def build_server(
     *,
     channels: RoutedChannels,
     directory: ChannelDirectory,
+    passwords: ChannelPasswords,
     signatures: SignatureSecrets,
     feed: MessageFeed,
     store: Store,
@@ -96,7 +98,7 @@ def build_server(
     server = grpc.aio.server(interceptors=[ErrorInterceptor(), *guards], options=OPTIONS)
     message_ingest_pb2_grpc.add_MessageIngestServicer_to_server(IngestServicer(ingest, store), server)
     channel_directory_pb2_grpc.add_ChannelDirectoryServicer_to_server(
-        DirectoryServicer(directory, signatures, ShimReports(clock)), server
+        DirectoryServicer(directory, passwords, signatures, ShimReports(clock)), server
     )
     message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed, store, replays_started), server)
     message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held), server)

@@ -95,9 +95,11 @@ class DirectoryStore(Protocol):
     async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
         """Store the channel if it still has the revision that `channel` was read with, and write the audit entry.
 
-        Without an entry, one that says that the gateway changed it. Its routes stay as they are. What was counted of its signatures is forgotten when what is made
-        of them changes, or which secrets there are. Raises `errors.NotFound`, also for a deleted one, and
-        `errors.Conflict` when the revision is another.
+        Without an entry, one that says that the gateway changed it. The channel's routes stay as they
+        are. What was counted of its signatures is forgotten when what is made of them changes, or
+        which secrets there are. So is when its passwords were used, but for those that stay: a hash
+        that changes without the credentials' revision is of the same password. Raises
+        `errors.NotFound`, also for a deleted one, and `errors.Conflict` when the revision is another.
         """
 
     async def replace_routes(
@@ -109,9 +111,7 @@ class DirectoryStore(Protocol):
         current route revision.
         """
 
-    async def delete_channel(
-        self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY
-    ) -> None:
+    async def delete_channel(self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY) -> None:
         """Mark the channel as deleted and forget its credentials and secrets; the id is not used again.
 
         Raises `errors.NotFound` (also for a repeat), `errors.Conflict` when `expected` is given

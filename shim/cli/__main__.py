@@ -14,6 +14,7 @@ from types import TracebackType
 import click
 
 from shim.cli.usage import CommandError, LazyGroup
+from shim.privacy import keep_private
 
 # Imported only when asked for, so that `mo --help` costs no gRPC.
 NOUNS = {
@@ -54,6 +55,7 @@ def main() -> None:
     """Run `mo` with the arguments of this process, and exit."""
     # Errors of the connection reach the person as our own line, not as the C core's log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    keep_private()
     sys.excepthook = _report_own_fault
     sys.stdin = sys.stdin or TextIOWrapper(BytesIO())
     if sys.stdout is None:

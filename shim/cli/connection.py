@@ -118,7 +118,7 @@ async def _run(work: Callable[[Connection], Awaitable[_Result]], chosen: Setting
 async def _explain_tls(error: grpc.aio.AioRpcError, target: str, chosen: Settings) -> None:
     """Raise `CommandError` when TLS is why the service was not to be reached."""
     if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        fault = await asyncio.to_thread(find_tls_fault, target, chosen.tls)
+        fault = await find_tls_fault(target, chosen.tls)
         if fault:
             raise CommandError(f"no connection to the service at {chosen.service}: {fault}") from error
 

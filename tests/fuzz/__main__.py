@@ -53,19 +53,13 @@ def _fuzz(name: str, seconds: int, crashes: Path) -> None:
     atheris: Any = import_module("atheris")  # has no types
     with atheris.instrument_imports(include=["shim", "tornado"]):
         from tests.fuzz.port import Port
+        from tests.fuzz.seeds import SEEDS
         from tests.fuzz.targets import TARGETS
-        from tests.shim.hostile_cases import AUTHORIZATIONS, BODY, CASES
 
-    seeds = {
-        "form": [BODY.encode()],
-        "head": [case.sent for case in CASES.values()],
-        "authorization": [value.encode("latin-1") for value in AUTHORIZATIONS.values()],
-        _PORT: [case.sent for case in CASES.values()],
-    }[name]
     target = _checked(Port()) if name == _PORT else TARGETS[name]
     crashes.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(seeds):
+        for number, seed in enumerate(SEEDS[name]):
             Path(corpus, f"{number:03d}").write_bytes(seed)
         limits = [f"-max_total_time={seconds}", "-max_len=4096", "-rss_limit_mb=1024", "-timeout=20"]
         atheris.Setup([sys.argv[0], corpus, *limits, f"-artifact_prefix={crashes}/{name}-"], target)

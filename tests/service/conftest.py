@@ -26,6 +26,13 @@ def postgres() -> Iterator[Databases]:
         yield databases
 
 
+@pytest.fixture
+async def dsn(postgres: Databases) -> AsyncIterator[str]:
+    """An empty store on PostgreSQL."""
+    async with postgres.database() as made:
+        yield made
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     if request.param == "sqlite":

@@ -64,6 +64,7 @@ def test_a_role_lets_its_owner_do_what_it_names(roles: str, need: Need) -> None:
         ('["ingest:*"]', Need(Role.SHIM)),
         ('["ingest:*"]', Need(Role.CONSUME, "bot")),
         ('["ingest:C1"]', Need(Role.INGEST, "C10")),
+        ('["ingest:C1"]', Need(Role.INGEST, "XC1")),
         ('["ingest:C1"]', Need(Role.INGEST, "c1")),
         ('["ingest:C1"]', Need(Role.INGEST, "C1\n")),
         ('["ingest:C1"]', Need(Role.INGEST, "")),

@@ -126,10 +126,16 @@ async def test_who_names_a_quarantined_request_settles_it_and_must_be_an_operato
     for name in ("importer", "reader"):
         async with service.call_as(name) as other:
             assert '"operate"' in await refusal(other.ingest.Ingest(request))
+    async with service.call_as_shim() as shim:
+        quarantined = ingest_pb.QuarantinedRequest(entry_id="e1", channel_config_id="C1")
+        await shim.ingest.Quarantine(ingest_pb.QuarantineRequest(requests=[quarantined]))
+        await refusal(shim.ingest.Ingest(request))
     async with service.call_as("operator") as operator:
         assert '"ingest:C1"' in await refusal(operator.ingest.Ingest(ingest_pb.IngestRequest(message=mo_message("S"))))
+        assert await list_messages(service) == []
+        await operator.ingest.Ingest(request)
 
-    assert await list_messages(service) == []
+    assert await list_messages(service) == ["SM9"]
 
 
 async def test_a_consumer_takes_from_its_destinations_only(service: Secured) -> None:

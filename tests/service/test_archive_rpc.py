@@ -139,8 +139,7 @@ async def test_an_erased_sender_is_gone_from_archive_feed_and_quarantine(
     assert [delivery.message.message_sid for delivery in await pull(client)] == ["SM3"]
     quarantined = (await client.archive.ListQuarantined(pb.ListQuarantinedRequest())).requests
     assert sorted(entry.entry_id for entry in quarantined) == ["elsewhere", "longer", "of-him", "prefixed"]
-    done = {(entry.actor, entry.action) for entry in await audit(client)}
-    assert done == {("ann", "erase"), ("ann", "quarantine-discard")}
+    assert {entry.action for entry in await audit(client) if entry.actor == "ann"} == {"erase", "quarantine-discard"}
 
 
 async def test_a_short_sender_is_only_looked_for_where_senders_stand(client: Client) -> None:
@@ -194,7 +193,7 @@ async def test_the_audit_names_the_operator_else_the_address(client: Client) -> 
         pb.DiscardQuarantinedRequest(entry_ids=["q2"]), metadata=[("mo-operator", "ann@desk")]
     )
 
-    named, unnamed = await audit(client)
+    named, unnamed = await audit(client, "quarantine-discard")
     assert named.actor == "ann@desk"
     assert unnamed.actor == "127.0.0.1"
     assert unnamed.HasField("time")
@@ -226,7 +225,5 @@ async def test_held_messages_are_released_and_discarded_in_the_name_of_the_opera
         pb.DiscardHeldRequest(selection=pb.HeldSelection(is_everything=True)), metadata=ann
     )
 
-    assert [(entry.actor, entry.action) for entry in await audit(client)] == [
-        ("ann", "held-discard"),
-        ("ann", "release"),
-    ]
+    done = [entry.action for entry in await audit(client) if entry.actor == "ann"]
+    assert done == ["held-discard", "release"]

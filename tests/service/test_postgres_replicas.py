@@ -20,7 +20,6 @@ from service.models import (
     SettlementKind,
 )
 from service.store.postgres import PostgresStore
-from tests.postgres_server import Databases
 from tests.service.builders import a_channel, a_message
 from tests.service.deliveries import deliver_all
 
@@ -28,12 +27,6 @@ CONVERSATIONS = 24
 MESSAGES = 40
 CONSUMERS = 3
 """Of each replica."""
-
-
-@pytest.fixture
-async def dsn(postgres: Databases) -> AsyncIterator[str]:
-    async with postgres.database() as made:
-        yield made
 
 
 @pytest.fixture
@@ -180,12 +173,10 @@ async def test_nothing_of_a_sender_is_left_that_is_erased_while_messages_come_in
     ]
     erasing = [replica.erase_sender(sender, limit=1000) for replica in replicas]
 
-    outcomes = await asyncio.gather(*recording[:30], *erasing, *recording[30:])
+    await asyncio.gather(*recording[:30], *erasing, *recording[30:])
 
-    await replicas[0].erase_sender(sender, limit=1000)
     found = await replicas[1].list_messages(MessageFilter("C1", sender.sender), before=None, limit=10)
     assert not found.messages
-    assert len(outcomes) == 62
 
 
 async def test_who_follows_held_messages_passes_none_whose_transaction_is_still_open(

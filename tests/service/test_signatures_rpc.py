@@ -92,7 +92,7 @@ async def rotate(client: Client) -> list[pb.RotateSecretsResponse]:
 
 async def audited(client: Client) -> list[tuple[str, dict[str, str]]]:
     response = await client.archive.ListAuditEntries(archive_pb.ListAuditEntriesRequest(page_size=100))
-    return [(entry.action, dict(entry.details)) for entry in response.entries if entry.action.startswith("secret-")]
+    return [(entry.action, dict(entry.details)) for entry in response.entries if entry.action.startswith("signature-secret")]
 
 
 async def test_a_channel_looks_at_no_signature_at_first(client: Client) -> None:
@@ -136,7 +136,7 @@ async def test_what_was_done_is_in_the_audit_without_the_secret(client: Client) 
     await remove(client, secret_id)
 
     details = {"channel": "C1", "secret_id": secret_id, "kind": "auth_token"}
-    assert await audited(client) == [("secret-remove", details), ("secret-add", details)]
+    assert await audited(client) == [("signature-secret-remove", details), ("signature-secret-add", details)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ async def test_a_rotation_seals_everything_with_the_newest_key_and_a_repeat_does
         TOKEN[::-1].encode(),
     ]
     assert replica.revision == before + 1
-    assert (await audited(client))[0] == ("secret-reseal", {"channel": "C1", "secrets": "2"})
+    assert (await audited(client))[0] == ("signature-secrets-reseal", {"channel": "C1", "secrets": "2"})
 
 
 async def test_a_rotation_leaves_what_it_cannot_open_and_names_the_channel(client: Client, key_path: Path) -> None:

@@ -7,7 +7,7 @@ that may come now, and whether all came that must.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -280,7 +280,7 @@ class Model:
         target, awaited = self._awaited(key)
         if target == key.destination:
             assert not any(self.is_out(each, now) for each in awaited), f"{key} doesn't wait"
-        others = [other for other in self._lane(key.destination, self.senders[key.sid], after) if other != key]
+        others = self._unsettled(key.destination, self.senders[key.sid], after) - self.beside - {key}
         assert not any(self.is_out(other, now) for other in others), f"{key} comes beside another"
         older = {other for other in others if after[other.sid].sequence < after[key.sid].sequence}
         if key in self.together:
@@ -298,15 +298,10 @@ class Model:
         assert attempt in {failed + 1, 1 if key in self.shaken else failed + 1}
 
     def _must_come(self, destination: str, sender: str, before: Snapshot, now: int) -> bool:
-        waiting = [
-            Key(destination, sid)
-            for sid in self.messages_of(sender)
-            for status in before[sid].deliveries
-            if status.destination == destination and status.state in {DeliveryState.WAITING, DeliveryState.LEASED}
-        ]
-        if any(key in self.beside and self._is_ripe(key, now) for key in waiting):
+        unsettled = self._unsettled(destination, sender, before)
+        if any(key in self.beside and self._is_ripe(key, now) for key in unsettled):
             return True
-        lane = [key for key in waiting if key not in self.beside]
+        lane = unsettled - self.beside
         target, awaited = self.waits.get(sender, ("", set()))
         if target == destination and any(self.is_out(key, now) for key in awaited):
             return False
@@ -324,11 +319,8 @@ class Model:
         is_last = lease is not None and lease.attempt >= self.settings[key.destination].max_attempts
         return not is_last and not self.leaves(key)
 
-    def _lane(self, destination: str, sender: str, snapshot: Snapshot) -> Iterator[Key]:
-        """Yield the deliveries of a conversation that wait or are out in order."""
-        for sid in self.messages_of(sender):
-            for status in snapshot[sid].deliveries:
-                key = Key(destination, sid)
-                is_open = status.state in {DeliveryState.WAITING, DeliveryState.LEASED}
-                if status.destination == destination and is_open and key not in self.beside:
-                    yield key
+    def _unsettled(self, destination: str, sender: str, snapshot: Snapshot) -> set[Key]:
+        """Return the live deliveries of a conversation that wait in a destination or are out."""
+        keys = {Key(destination, sid) for sid in self.messages_of(sender) - self.held}
+        here = {key for key in keys if destination in snapshot[key.sid].decision.destinations}
+        return here - self.settled - self.dead

@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import socket
 from typing import Any
+
+import pytest
 
 from shim.authorization import VerificationLimits
 from shim.connection_limits import ConnectionLimits
 from shim.guesses import GuessLimit
-from tests.shim.caller import FORM, PATH, Caller, Response, basic
+from tests.shim.caller import FORM, PATH, Caller, Response, basic, encode_request
 from tests.shim.fake_service import PASSWORD, make_replica
 from tests.shim.running import OpenShim, RunningShim
 from tests.shim.traffic import traffic
@@ -146,6 +149,17 @@ async def test_who_is_past_a_limit_waits_for_the_answer_and_holds_no_body(open_s
             assert (await shim.post(FORM | {"MessageSid": "SM2"}, authorization=None)).status == 401
             assert not waiting.done()
             waiting.cancel()
+
+
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.0/8",)], ids=["unknown", "known"])
+async def test_who_guesses_and_is_gone_at_once_harms_nobody(open_shim_with: OpenShim, proxies: tuple[str, ...]) -> None:
+    async with open_shim_with(**FEW, trusted_proxies=proxies) as shim:
+        host, _, port = shim.listen.rpartition(":")
+        for _ in range(20):
+            with socket.create_connection((host, int(port))) as guesser:  # request and end arrive together
+                guesser.sendall(encode_request(authorization=basic(password=f"wrong {next(numbers)}")))
+        assert (await guess(shim, UNKNOWN, headers=(("X-Forwarded-For", "203.0.113.5"),))).status == 401
+        assert not shim.events.count("request_failed")
 
 
 async def test_a_wrong_password_and_an_unknown_channel_cannot_be_told_apart(shim: RunningShim) -> None:

@@ -1,8 +1,11 @@
 """Who is believed about where a request came from, and who isn't."""
 
+import socket
+
 import pytest
 
 from shim.source_address import TrustedProxies
+from shim.streams import PublicStream
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"])
 
@@ -39,3 +42,13 @@ def test_the_source_is_the_right_most_address_that_is_none_of_ours(
 
 def test_without_a_trusted_proxy_nobody_has_a_source() -> None:
     assert TrustedProxies().find_source("203.0.113.5", ["198.51.100.1"]) is None
+
+
+async def test_a_connection_that_is_gone_has_no_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as caller:
+        accepted, _ = server.accept()
+        stream = PublicStream(accepted, count_malformed=lambda: None)
+        assert stream.peer == "127.0.0.1"
+        caller.close()
+        stream.close()
+        assert stream.peer == ""

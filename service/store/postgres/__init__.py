@@ -29,6 +29,7 @@ from service.models import (
     HeldSelection,
     MessageFilter,
     MessagePage,
+    PasswordUse,
     QuarantinedRequest,
     QuarantineKey,
     QuarantinePage,
@@ -42,6 +43,7 @@ from service.models import (
     RouteRevision,
     SettledPage,
     Settlement,
+    SignatureCount,
     StoredMessage,
     Summary,
 )
@@ -60,11 +62,13 @@ from service.store.postgres import (
     handover,
     life,
     messages,
+    password_uses,
     quarantine,
     replays,
     rerouting,
     retention,
     settlements,
+    signatures,
 )
 from service.store.postgres.listening import Listening
 from service.store.postgres.pool import LOST, Pool
@@ -127,8 +131,8 @@ class PostgresStore:
         await self._listening.close()
         await self._pool.close()
 
-    async def create_channel(self, channel: Channel) -> Channel:
-        return await self._sessions.run(lambda transaction: directory.create_channel(transaction, channel))
+    async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
+        return await self._sessions.run(lambda transaction: directory.create_channel(transaction, channel, actor))
 
     async def find_channels(self, channel_config_ids: Collection[str]) -> Mapping[str, Channel]:
         return await self._sessions.read(lambda transaction: directory.find_channels(transaction, channel_config_ids))
@@ -136,16 +140,20 @@ class PostgresStore:
     async def list_channels(self, *, after: str, limit: int) -> Sequence[Channel]:
         return await self._sessions.read(lambda transaction: directory.list_channels(transaction, after, limit))
 
-    async def replace_channel(self, channel: Channel) -> Channel:
-        return await self._sessions.run(lambda transaction: directory.replace_channel(transaction, channel))
+    async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
+        return await self._sessions.run(lambda transaction: directory.replace_channel(transaction, channel, entry))
 
-    async def replace_routes(self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None) -> int:
+    async def replace_routes(
+        self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None, actor: str = GATEWAY
+    ) -> int:
         return await self._sessions.run(
-            lambda transaction: directory.replace_routes(transaction, channel_config_id, routes, expected)
+            lambda transaction: directory.replace_routes(transaction, channel_config_id, routes, expected, actor)
         )
 
-    async def delete_channel(self, channel_config_id: str, *, expected: int | None) -> None:
-        await self._sessions.run(lambda transaction: directory.delete_channel(transaction, channel_config_id, expected))
+    async def delete_channel(self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY) -> None:
+        await self._sessions.run(
+            lambda transaction: directory.delete_channel(transaction, channel_config_id, expected, actor)
+        )
 
     async def list_route_revisions(
         self, channel_config_id: str, *, before: int | None, limit: int
@@ -153,6 +161,20 @@ class PostgresStore:
         return await self._sessions.read(
             lambda transaction: directory.list_route_revisions(transaction, channel_config_id, before, limit)
         )
+
+    async def add_signature_counts(self, counts: Sequence[SignatureCount]) -> None:
+        # Not synced: they are figures.
+        await self._sessions.run(lambda transaction: signatures.add_counts(transaction, counts), is_durable=False)
+
+    async def find_signature_counts(self, channel_config_id: str) -> Sequence[SignatureCount]:
+        return await self._sessions.read(lambda transaction: signatures.find_counts(transaction, channel_config_id))
+
+    async def note_password_uses(self, uses: Sequence[PasswordUse]) -> None:
+        # Not synced: the next report says more.
+        await self._sessions.run(lambda transaction: password_uses.note_uses(transaction, uses), is_durable=False)
+
+    async def find_password_uses(self, channel_config_id: str) -> Sequence[PasswordUse]:
+        return await self._sessions.read(lambda transaction: password_uses.find_uses(transaction, channel_config_id))
 
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         return await self._sessions.read(lambda transaction: directory.find_changes(transaction, after, limit))
@@ -221,6 +243,9 @@ class PostgresStore:
             lambda transaction: quarantine.find_quarantined_after(transaction, channel_config_id, after, limit)
         )
 
+    async def audit(self, entry: AuditEntry) -> None:
+        await self._sessions.run(lambda transaction: audit.write_entry(transaction, entry))
+
     async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
         return await self._sessions.read(lambda transaction: audit.list_audit(transaction, action, before, limit))
 
@@ -259,9 +284,11 @@ class PostgresStore:
         return await self._sessions.read(destinations.list_destinations)
 
     async def update_destination(
-        self, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+        self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY
     ) -> DestinationSettings:
-        return await self._sessions.run(lambda transaction: destinations.update_destination(transaction, name, change))
+        return await self._sessions.run(
+            lambda transaction: destinations.update_destination(transaction, name, change, actor)
+        )
 
     async def list_dead_letters(
         self, which: DeadLetterSelection, *, before: int | None, limit: int

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from service.models import DestinationSettings, DestinationStatus
+from service.store.audit_details import find_differences
+from service.store.postgres import audit
 from service.store.postgres.session import Transaction
 
 SETTINGS = "ack_deadline, max_attempts, min_backoff, max_backoff, backoff_jitter, is_ordered, retention"
@@ -24,11 +26,10 @@ UPDATE destination SET ({SETTINGS}) = ($1, $2, $3, $4, $5, $6, $7),
 WHERE name = $8
 """
 
-# Heads alone: the oldest message of a lane is its head.
+# Heads alone: the oldest message of a lane is its head. Nothing waits in a destination that has no row.
 STATUS = f"""
 SELECT n.name, coalesce(b.backlog, 0), coalesce(b.leased, 0), m.committed_at, coalesce(x.dead_letters, 0), {SETTINGS}
-FROM (SELECT name FROM destination UNION SELECT destination FROM lane WHERE due_at IS NOT NULL) n
-LEFT JOIN destination s ON s.name = n.name
+FROM destination n
 LEFT JOIN (
   SELECT l.destination, sum(l.tail - l.head + 1)::bigint AS backlog, min(d.message) AS oldest,
          count(*) FILTER (WHERE l.is_leased AND NOT l.has_expired AND l.due_at > $1) AS leased
@@ -38,12 +39,12 @@ LEFT JOIN (
 LEFT JOIN message m ON m.sequence = b.oldest
 LEFT JOIN (SELECT destination, count(*) AS dead_letters FROM dead_letter GROUP BY destination) x
   ON x.destination = n.name
-ORDER BY n.name COLLATE "C"
+ORDER BY n.name
 """
 
 
 async def load_settings(transaction: Transaction, names: Collection[str]) -> dict[str, DestinationSettings]:
-    """Return the settings of destinations; those that there are none of are made. Read once a transaction."""
+    """Return the settings of destinations that something goes to; those that aren't there are made. Read once."""
     remembered: dict[str, DestinationSettings] = transaction.remembered.setdefault("destinations", {})
     if missing := sorted(set(names).difference(remembered)):
         await _remember(transaction, remembered, missing)
@@ -54,13 +55,17 @@ async def load_settings(transaction: Transaction, names: Collection[str]) -> dic
 
 
 async def update_destination(
-    transaction: Transaction, name: str, change: Callable[[DestinationSettings], DestinationSettings]
+    transaction: Transaction, name: str, change: Callable[[DestinationSettings], DestinationSettings], actor: str
 ) -> DestinationSettings:
     """See `FeedStore.update_destination`."""
     connection = transaction.connection
-    await connection.execute(MAKE, [name])
-    changed = change(_from_row(await connection.fetchrow(LOCK, name)))
+    is_new = await connection.execute(MAKE, [name]) == "INSERT 0 1"
+    before = _from_row(await connection.fetchrow(LOCK, name))
+    changed = change(before)
     await connection.execute(REPLACE, *_to_row(changed), name)
+    differences = find_differences(before, changed)
+    if differences or is_new:
+        await audit.write(transaction, actor, "destination-update", **{"destination": name} | differences)
     return changed
 
 
@@ -68,9 +73,7 @@ async def list_destinations(transaction: Transaction) -> list[DestinationStatus]
     """See `FeedStore.list_destinations`."""
     rows: list[Any] = await transaction.connection.fetch(STATUS, transaction.now)
     return [
-        DestinationStatus(
-            name, backlog, leased, oldest_at, dead, _from_row(row) if row[0] is not None else DestinationSettings()
-        )
+        DestinationStatus(name, backlog, leased, oldest_at, dead, _from_row(row))
         for name, backlog, leased, oldest_at, dead, *row in rows
     ]
 

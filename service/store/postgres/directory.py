@@ -8,6 +8,7 @@ from typing import Any
 
 from service.errors import AlreadyExists, Conflict, NotFound, StillInUse
 from service.models import (
+    AuditEntry,
     Channel,
     ChannelChanges,
     ChannelState,
@@ -15,14 +16,19 @@ from service.models import (
     DirectoryPosition,
     Route,
     RouteRevision,
+    SignatureCheck,
 )
+from service.store.contract import GATEWAY
+from service.store.postgres import audit, password_uses, signatures
 from service.store.postgres.session import Transaction
 from service.store.routes_json import dump_routes, load_routes
+from service.store.secrets_json import dump_secrets, load_secrets
 
 NAMES = (
     *("channel_config_id", "provider", "number", "webhook_user", "password_hash", "previous_password_hash"),
     *("previous_password_expires_at", "credential_revision", "state", "destination", "infer_message_type"),
     *("route_revision", "revision", "created_at", "updated_at", "affinity_seconds"),
+    *("signature_check", "signature_secrets"),
 )
 
 SELECT = f"""
@@ -63,7 +69,7 @@ async def touch(transaction: Transaction) -> None:
     await transaction.connection.execute("UPDATE heartbeat SET written_at = $1", transaction.now)
 
 
-async def create_channel(transaction: Transaction, channel: Channel) -> Channel:
+async def create_channel(transaction: Transaction, channel: Channel, actor: str) -> Channel:
     """See `DirectoryStore.create_channel`."""
     revision = await _begin_change(transaction)
     if await find_channels(transaction, [channel.channel_config_id]):
@@ -71,10 +77,11 @@ async def create_channel(transaction: Transaction, channel: Channel) -> Channel:
     stored = replace(channel, revision=revision, created_at=transaction.now, updated_at=transaction.now)
     await transaction.connection.execute(INSERT, *_to_row(stored))
     await _name_destinations(transaction, [stored.destination])
+    await audit.write(transaction, actor, "channel-create", channel=stored.channel_config_id)
     return stored
 
 
-async def replace_channel(transaction: Transaction, channel: Channel) -> Channel:
+async def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntry | None) -> Channel:
     """See `DirectoryStore.replace_channel`."""
     revision = await _begin_change(transaction)
     current = await load_channel(transaction, channel.channel_config_id)
@@ -89,11 +96,16 @@ async def replace_channel(transaction: Transaction, channel: Channel) -> Channel
     )
     await transaction.connection.execute(OVERWRITE, *_to_row(stored))
     await _name_destinations(transaction, [stored.destination])
+    if _signing_of(stored) != _signing_of(current):
+        await signatures.forget_counts(transaction, stored.channel_config_id)
+    await password_uses.follow_change(transaction, stored.channel_config_id, current.credentials, stored.credentials)
+    own = AuditEntry(GATEWAY, "channel-update", {"channel": stored.channel_config_id})
+    await audit.write_entry(transaction, entry or own)
     return stored
 
 
 async def replace_routes(
-    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None
+    transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None, actor: str
 ) -> int:
     """See `DirectoryStore.replace_routes`."""
     revision = await _begin_change(transaction)
@@ -108,10 +120,12 @@ async def replace_routes(
     )
     await transaction.connection.execute(OVERWRITE, *_to_row(stored))
     await _name_destinations(transaction, [name for route in routes for name in route.destinations])
+    facts = {"revision": stored.route_revision, "routes": len(routes)}
+    await audit.write(transaction, actor, "routes-set", channel=channel_config_id, **facts)
     return stored.route_revision
 
 
-async def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None) -> None:
+async def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None, actor: str) -> None:
     """See `DirectoryStore.delete_channel`."""
     revision = await _begin_change(transaction)
     current = await load_channel(transaction, channel_config_id)
@@ -127,10 +141,14 @@ async def delete_channel(transaction: Transaction, channel_config_id: str, expec
         current,
         state=ChannelState.DELETED,
         credentials=Credentials("", "", revision=current.credentials.revision + 1),
+        signature_secrets=(),
         revision=revision,
         updated_at=transaction.now,
     )
     await transaction.connection.execute(OVERWRITE, *_to_row(deleted))
+    await signatures.forget_counts(transaction, channel_config_id)
+    await password_uses.follow_change(transaction, channel_config_id, current.credentials, deleted.credentials)
+    await audit.write(transaction, actor, "channel-delete", channel=channel_config_id)
 
 
 async def find_channels(transaction: Transaction, channel_config_ids: Collection[str]) -> dict[str, Channel]:
@@ -184,6 +202,11 @@ async def list_route_revisions(
     return [RouteRevision(revision, created_at, load_routes(routes)) for revision, created_at, routes in rows]
 
 
+def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
+    """Return what the counts of signatures are about. A secret that is sealed anew is the same."""
+    return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
+
+
 async def _begin_change(transaction: Transaction) -> int:
     """Take the directory until the commit, before any look at it; return the revision of the change."""
     transaction.directory_changed = True
@@ -221,6 +244,8 @@ def _to_row(channel: Channel) -> tuple[Any, ...]:
         channel.created_at,
         channel.updated_at,
         channel.affinity_seconds,
+        str(channel.signature_check),
+        dump_secrets(channel.signature_secrets),
     )
 
 
@@ -238,5 +263,7 @@ def _from_row(row: Any) -> Channel:
         created_at=row[13],
         updated_at=row[14],
         affinity_seconds=row[15],
-        routes=load_routes(row[16]),
+        signature_check=SignatureCheck(row[16]),
+        signature_secrets=load_secrets(row[17]),
+        routes=load_routes(row[18]),
     )

@@ -12,6 +12,8 @@ from service.store.postgres import audit, conversations, lanes
 from service.store.postgres.removal import remove_messages
 from service.store.postgres.session import Transaction
 
+IS_REMEMBERED = "SELECT EXISTS (SELECT FROM erased_sender WHERE hash = $1)"
+
 REMEMBER = """
 INSERT INTO erased_sender (hash, erased_at) VALUES ($1, $2)
 ON CONFLICT (hash) DO UPDATE SET erased_at = greatest(erased_sender.erased_at, excluded.erased_at)
@@ -44,7 +46,9 @@ async def erase_sender(transaction: Transaction, conversation: Conversation, lim
     # Replays take conversations while they have their own row, so that comes first here too.
     await connection.execute(FORGET_IN_REPLAYS, transaction.now, audit.shorten(conversation.sender), *conversation)
     await conversations.take(transaction, conversation)
-    await connection.execute(REMEMBER, await _hash(transaction, conversation), transaction.now)
+    hashed = await _hash(transaction, conversation)
+    is_repeat = await connection.fetchval(IS_REMEMBERED, hashed)
+    await connection.execute(REMEMBER, hashed, transaction.now)
     deliveries = await lanes.drop(transaction, await lanes.lock_conversation(transaction, conversation))
     await connection.execute(END_ASSIGNMENT, *conversation)
     rows: list[Any] = await connection.fetch(OLDEST, *conversation, limit + 1)
@@ -57,10 +61,14 @@ async def erase_sender(transaction: Transaction, conversation: Conversation, lim
         clashes=removed["clash"],
         is_complete=len(rows) <= limit,
     )
-    sender = audit.shorten(conversation.sender)
-    channel = conversation.channel_config_id
-    await audit.write(transaction, actor, "erase", channel=channel, sender=sender, **counts._asdict())
+    if counts.messages or deliveries or not is_repeat:
+        await _audit(transaction, actor, conversation, counts)
     return counts
+
+
+async def _audit(transaction: Transaction, actor: str, conversation: Conversation, counts: ErasedCounts) -> None:
+    channel, sender = conversation.channel_config_id, audit.shorten(conversation.sender)
+    await audit.write(transaction, actor, "erase", channel=channel, sender=sender, **counts._asdict())
 
 
 async def find_erased(transaction: Transaction, conversations_: Collection[Conversation]) -> dict[Conversation, int]:

@@ -20,6 +20,7 @@ from service.models import (
 )
 from service.store.postgres import assignments, attempts, audit, conversations, heads, lanes, positions, settlements
 from service.store.postgres.attempts import Failure
+from service.store.postgres.destinations import load_settings
 from service.store.postgres.lanes import Lane, LaneKey
 from service.store.postgres.session import Transaction, microseconds
 
@@ -47,6 +48,7 @@ async def assign(
     if destination is None:
         await assignments.end(transaction, conversation)
     else:
+        await load_settings(transaction, [destination])
         expires_at = transaction.now + microseconds(ttl_seconds)
         await assignments.assign(transaction, conversation, destination, expires_at)
         moved = await _move(transaction, conversation, destination)

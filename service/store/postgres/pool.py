@@ -27,7 +27,7 @@ LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.TargetServerAttributeNotMatched,
+    asyncpg.InternalClientError,
 )
 
 

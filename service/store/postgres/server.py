@@ -46,7 +46,7 @@ class Server:
                     server_settings={"application_name": "mo-service"},
                     statement_cache_size=self._cached_statements,
                 )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except (asyncpg.PostgresError, *LOST) as error:
                 failure = error
             else:
                 self._dsns.sort(key=lambda other: other != dsn)

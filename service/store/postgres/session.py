@@ -40,9 +40,6 @@ BEGIN_NOT_SYNCED = f"{BEGIN}; SET LOCAL synchronous_commit = off"
 # Every look inside sees the same moment.
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _TIME_OUTS
 
-# A time-out would end the wait for a synchronous standby, and PostgreSQL would call that a success.
-COMMIT = "SET LOCAL statement_timeout = 0; COMMIT"
-
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -104,7 +101,7 @@ class Sessions:
                 return await self._repeat(attempt)
         except TimeoutError:
             raise StoreUnavailable(f"the store took longer than {DEADLINE_SECONDS} s; retry") from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             raise StoreUnavailable(_in_our_words(error)) from error
 
     async def _repeat(self, attempt: Callable[[int], Awaitable[T]]) -> T:
@@ -158,16 +155,16 @@ async def _commit(connection: Connection) -> None:
     """Commit, or raise `StoreUnavailable` since nobody knows.
 
     Never cancelled: that would end the wait for a synchronous standby as if it had answered. Who gives up closes the
-    connection instead, and PostgreSQL goes on waiting.
+    connection instead, and PostgreSQL goes on waiting. (Its own time-outs don't count while it commits.)
     """
-    committing = asyncio.ensure_future(connection.execute(COMMIT))
+    committing = asyncio.ensure_future(connection.execute("COMMIT"))
     try:
         await asyncio.shield(committing)
     except asyncio.CancelledError:
         connection.terminate()
         await asyncio.gather(committing, return_exceptions=True)
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, *LOST) as error:
         connection.terminate()
         raise StoreUnavailable("the store was lost while it committed; retry") from error
 

@@ -1,0 +1,133 @@
+"""What somebody who guesses passwords costs the others, and whether the time of a refusal tells anything.
+
+Good messages come as fast as they are answered, alternating without and with guesses on many connections: at their
+own channel, and at channels that don't exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from tests.bench.load import PATH, Sent, Target, post_for
+from tests.bench.measuring import Counts, create_channel, quiet_processes, spread
+from tests.processes import Process, running_service, running_shim
+from tests.shim.caller import Caller, basic
+
+_SCRIPT = Path(__file__).parent / "guess.lua"
+_GUESSERS = 256
+_TIMED = 150
+_WARM_UP = 20
+_KINDS = {"its own channel": 0, "unknown channels": 1_000_000}
+_REFUSALS = ("bad_credentials", "verification_limited", "verification_overloaded")
+
+
+@dataclass
+class Figures:
+    """What came of all rounds."""
+
+    calm: list[Sent] = field(default_factory=list)
+    flooded: dict[str, list[Sent]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
+    guesses: Counter[str] = field(default_factory=Counter)
+    computations: Counter[str] = field(default_factory=Counter)
+    wrong_ms: list[float] = field(default_factory=list)
+    unknown_ms: list[float] = field(default_factory=list)
+
+
+def run_rounds(folder: Path, arguments: argparse.Namespace) -> Figures:
+    """Measure as often and as long as the other figures."""
+    figures = Figures()
+    with quiet_processes(), ExitStack() as stack:
+        service = stack.enter_context(running_service(folder))
+        shim = stack.enter_context(running_shim(folder, service=service.listen))
+        target = Target(shim.listen, create_channel(service))
+        post_for(1, target, run="0w", connections=arguments.connections)
+        for number in range(arguments.rounds):
+            _run_round(figures, shim, target, arguments, number)
+        without_limits = stack.enter_context(
+            running_shim(folder, service=service.listen, state_dir=folder / "timed", max_guesses_per_channel=100_000)
+        )
+        without_limits.wait_for_event("directory_received")
+        asyncio.run(_time_refusals(figures, Target(without_limits.listen, target.authorization)))
+    return figures
+
+
+def _run_round(figures: Figures, shim: Process, target: Target, arguments: argparse.Namespace, number: int) -> None:
+    figures.calm.append(post_for(arguments.seconds, target, run=f"{number}c", connections=arguments.connections))
+    for kind, channels in _KINDS.items():
+        before = Counts(shim)
+        with _guessing(target.address, run=number, channels=channels):
+            sent = post_for(arguments.seconds, target, run=f"{number}{kind[0]}", connections=arguments.connections)
+        after = Counts(shim)
+        figures.flooded[kind].append(sent)
+        refused = [after.total("mo_webhook_answers_total", answer=each) for each in _REFUSALS]
+        refused_before = [before.total("mo_webhook_answers_total", answer=each) for each in _REFUSALS]
+        figures.guesses[kind] += sum(refused) - sum(refused_before)
+        name = "mo_password_computations_total"
+        figures.computations[kind] += after.total(name) - before.total(name)
+
+
+@contextlib.contextmanager
+def _guessing(address: str, *, run: int, channels: int) -> Iterator[None]:
+    """Guess on many connections while the block lasts."""
+    shape = ["-t1", f"-c{_GUESSERS}", "-d100h", "--timeout=15s", "-s", str(_SCRIPT)]
+    command = ["wrk", *shape, f"http://{address}{PATH}", "--", str(run), str(channels)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+async def _time_refusals(figures: Figures, target: Target) -> None:
+    """Time both kinds of refusal in turn, one at a time."""
+    unknown = PATH + "-unknown"
+    async with Caller(target.address) as caller:
+        for number in range(_TIMED + _WARM_UP):
+            for path, kept in ((PATH, figures.wrong_ms), (unknown, figures.unknown_ms)):
+                started = time.perf_counter()
+                response = await caller.post(path=path, authorization=basic("bench", f"wrong {number}"))
+                milliseconds = (time.perf_counter() - started) * 1e3
+                if response.status != 401:
+                    raise RuntimeError(f"a wrong password was answered with {response.status}")
+                if number >= _WARM_UP:
+                    kept.append(milliseconds)
+
+
+def summarise(figures: Figures) -> dict[str, Any]:
+    """Put the figures together that the table shows."""
+    summary: dict[str, Any] = {"no guesses: messages/s": spread([sent.rate for sent in figures.calm])}
+    for kind, flooded in figures.flooded.items():
+        ratios = [sent.rate / calm.rate for sent, calm in zip(flooded, figures.calm, strict=True)]
+        seconds = sum(sent.seconds for sent in flooded)
+        rates = (figures.guesses[kind] / seconds, figures.computations[kind] / seconds)
+        found = {
+            "messages/s": spread([sent.rate for sent in flooded]),
+            "of what it is without": spread(ratios, 2),
+            "not 2xx": sum(sent.bad for sent in flooded),
+            "p99 ms with, without": f"{_p99(flooded):.0f}, {_p99(figures.calm):.0f}",
+            "guesses/s, computed": f"{rates[0]:.0f}, {rates[1]:.1f}",
+        }
+        summary |= {f"guesses, {kind}: {name}": value for name, value in found.items()}
+    for name, times in (("wrong password", figures.wrong_ms), ("unknown channel", figures.unknown_ms)):
+        summary[f"refusal, {name}: ms p10, p50, p90, p99"] = ", ".join(f"{each:.1f}" for each in _percentiles(times))
+    return summary
+
+
+def _p99(rounds: Sequence[Sent]) -> float:
+    return median(sent.p99_ms for sent in rounds)
+
+
+def _percentiles(values: Sequence[float]) -> Sequence[float]:
+    cuts = quantiles(values, n=100)
+    return [cuts[percent - 1] for percent in (10, 50, 90, 99)]

@@ -1,0 +1,251 @@
+"""Transactions on PostgreSQL: what is repeated, what never is, and that an answer comes in time whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic
+
+import asyncpg
+import pytest
+
+from service.errors import NotFound, StoreUnavailable
+from service.store.postgres.pool import Pool
+from service.store.postgres.server import Server
+from service.store.postgres.session import Outrun, Sessions, Transaction
+from tests.faults.proxy import FaultProxy
+from tests.postgres_server import PostgresServer, running_postgres
+
+ADD = "INSERT INTO entry VALUES ($1)"
+
+# A row that the server can't commit: it ends the connection while it tries.
+BREAK_AT_COMMIT = """
+CREATE FUNCTION break_connection() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER breaks AFTER INSERT ON entry DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION break_connection();
+"""
+
+
+@asynccontextmanager
+async def opened(dsn: str, size: int = 4) -> AsyncIterator[Sessions]:
+    pool = Pool(Server(dsn).connect, size)
+    yield Sessions(pool, announce=lambda _: None)
+    await pool.close()
+
+
+@pytest.fixture
+async def sessions(dsn: str) -> AsyncIterator[Sessions]:
+    await execute(dsn, "CREATE TABLE entry (number integer PRIMARY KEY)")
+    async with opened(dsn) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server that these tests may ill-treat."""
+    with running_postgres() as running:
+        yield running
+
+
+async def execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def add(transaction: Transaction, number: int) -> int:
+    await transaction.connection.execute(ADD, number)
+    return transaction.attempt
+
+
+async def stored(sessions: Sessions) -> list[int]:
+    async def look(transaction: Transaction) -> list[int]:
+        return [number for (number,) in await transaction.connection.fetch("SELECT number FROM entry ORDER BY 1")]
+
+    return await sessions.read(look)
+
+
+async def end_connections(dsn: str) -> None:
+    await execute(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+async def test_an_error_of_ours_rolls_back_and_reaches_the_caller(sessions: Sessions) -> None:
+    async def refuse(transaction: Transaction) -> None:
+        await add(transaction, 1)
+        raise NotFound("not there")
+
+    with pytest.raises(NotFound):
+        await sessions.run(refuse)
+
+    assert await stored(sessions) == []
+
+
+async def test_a_look_cannot_write(sessions: Sessions) -> None:
+    with pytest.raises(StoreUnavailable):
+        await sessions.read(lambda transaction: add(transaction, 1))
+
+    assert await stored(sessions) == []
+
+
+async def test_who_is_outrun_runs_again_in_a_new_transaction(sessions: Sessions) -> None:
+    async def lose_twice(transaction: Transaction) -> int:
+        await add(transaction, 1)
+        if transaction.attempt < 3:
+            raise Outrun
+        return transaction.attempt
+
+    assert await sessions.run(lose_twice) == 3
+    assert await stored(sessions) == [1]
+
+
+async def test_a_deadlock_is_one_of_two_running_again(sessions: Sessions) -> None:
+    attempts: list[int] = []
+    both_hold_one = asyncio.Barrier(2)
+
+    async def lock(transaction: Transaction, first: int, second: int) -> None:
+        attempts.append(transaction.attempt)
+        await transaction.connection.execute("SELECT pg_advisory_xact_lock($1)", first)
+        if transaction.attempt == 1:
+            await both_hold_one.wait()
+        await transaction.connection.execute("SELECT pg_advisory_xact_lock($1)", second)
+
+    await asyncio.gather(
+        sessions.run(lambda transaction: lock(transaction, 1, 2)),
+        sessions.run(lambda transaction: lock(transaction, 2, 1)),
+    )
+
+    assert sorted(attempts) == [1, 1, 2]
+
+
+async def test_an_operation_whose_connection_is_lost_runs_again(sessions: Sessions, dsn: str) -> None:
+    async def lose_connection(transaction: Transaction) -> int:
+        await add(transaction, 1)
+        if transaction.attempt == 1:
+            await end_connections(dsn)
+        return await add(transaction, 2)
+
+    assert await sessions.run(lose_connection) == 2
+    assert await stored(sessions) == [1, 2]
+
+
+async def test_idle_connections_that_were_closed_by_the_server_are_no_failure(sessions: Sessions, dsn: str) -> None:
+    await asyncio.gather(*(sessions.run(partial(add, number=number)) for number in range(4)))
+    await end_connections(dsn)
+
+    await sessions.run(lambda transaction: add(transaction, 4))
+
+    assert await stored(sessions) == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_lost_while_it_commits_is_never_run_again(sessions: Sessions, dsn: str) -> None:
+    await execute(dsn, BREAK_AT_COMMIT)
+    attempts: list[int] = []
+
+    async def count(transaction: Transaction) -> None:
+        attempts.append(await add(transaction, 1))
+
+    with pytest.raises(StoreUnavailable, match="while it committed"):
+        await sessions.run(count)
+    assert attempts == [1]
+
+
+async def test_what_takes_too_long_is_ended_and_its_connection_is_good_again(dsn: str) -> None:
+    async with opened(dsn, size=1) as sessions:
+        begun = monotonic()
+        with pytest.raises(StoreUnavailable, match="too long"):
+            await sessions.run(lambda transaction: transaction.connection.execute("SELECT pg_sleep(30)"))
+        assert monotonic() - begun < 2.5
+
+        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+
+
+async def test_as_many_as_there_are_connections_run_at_once(dsn: str) -> None:
+    both_run = asyncio.Barrier(2)
+    running = 0
+    most = 0
+
+    async def count(_: Transaction) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await both_run.wait()
+        running -= 1
+
+    async with opened(dsn, size=2) as sessions:
+        await asyncio.gather(*(sessions.run(count) for _ in range(6)))
+
+    assert most == 2
+
+
+async def test_a_closed_store_says_so(dsn: str) -> None:
+    pool = Pool(Server(dsn).connect, 1)
+    await pool.close()
+    await pool.close()
+
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await Sessions(pool, announce=lambda _: None).read(lambda transaction: add(transaction, 1))
+
+
+async def test_behind_a_link_that_swallows_everything_the_answer_comes_in_time(dsn: str) -> None:
+    upstream = dsn.partition("@")[2].partition("/")[0]
+    async with FaultProxy(upstream) as proxy, opened(dsn.replace(upstream, proxy.listen)) as sessions:
+        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+        proxy.black_hole()
+        for _ in range(2):
+            begun = monotonic()
+            with pytest.raises(StoreUnavailable):
+                await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+            assert monotonic() - begun < 2.5
+        proxy.pass_through()
+
+        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+
+
+async def test_a_server_that_crashes_is_unavailable_until_it_is_back(server: PostgresServer) -> None:
+    async with opened(server.dsn) as sessions:
+        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+        server.start()
+
+        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+
+
+async def test_a_commit_that_no_synchronous_standby_has_confirmed_is_not_made_visible_by_a_time_out(
+    server: PostgresServer,
+) -> None:
+    await execute(server.dsn, "CREATE TABLE entry (number integer PRIMARY KEY)")
+    await execute(server.dsn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    await execute(server.dsn, "SELECT pg_reload_conf()")
+    async with opened(server.dsn) as sessions:
+        await _wait_until_reloaded(sessions)
+        with pytest.raises(StoreUnavailable):
+            await sessions.run(lambda transaction: add(transaction, 1))
+
+        assert await stored(sessions) == []
+
+
+async def _wait_until_reloaded(sessions: Sessions) -> None:
+    async with asyncio.timeout(10):
+        while not await sessions.read(
+            lambda transaction: transaction.connection.fetchval("SELECT current_setting('synchronous_standby_names')")
+        ):
+            pass
+
+
+async def test_the_first_host_that_answers_is_used(dsn: str, server: PostgresServer) -> None:
+    upstream = dsn.partition("@")[2].partition("/")[0]
+    async with FaultProxy(upstream) as away:
+        away.black_hole()
+        several = dsn.replace(upstream, f"{away.listen},{upstream}")
+        async with opened(several) as sessions:
+            assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
