@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service import metrics
@@ -33,6 +34,7 @@ from service.security import Security, tell_openness
 from service.settings import Settings, build_command
 from service.signals import Signal
 from service.signatures import SignatureSecrets
+from service.store.contract import Store
 from service.store.sqlite import SqliteStore, microseconds_now
 
 if TYPE_CHECKING:  # at run time service.rpc imports it first, and quietens it
@@ -88,7 +90,7 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         security = _open_security(stack, settings)
         key_file = KeyFile(settings.secrets_key)
         key_file.check()
-        store = SqliteStore.open(settings.store)
+        store = await _open_store(settings)
         stack.push_async_callback(store.close)
         changed = Signal()
         feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
@@ -132,6 +134,18 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
             feed.close()
 
 
+async def _open_store(settings: Settings) -> Store:
+    if isinstance(settings.store, Path):
+        return SqliteStore.open(settings.store)
+    try:
+        from service.store.postgres import PostgresStore
+    except ModuleNotFoundError:
+        raise CannotStart(
+            "a PostgreSQL store needs asyncpg; install the extra: pip install 'aicc-mo-gateway[postgres]'"
+        ) from None
+    return await PostgresStore.open(settings.store, listen_dsn=settings.store_listen)
+
+
 def _open_security(stack: AsyncExitStack, settings: Settings) -> Security | None:
     if settings.security is None:
         return None
@@ -164,7 +178,7 @@ def _listen(server: grpc.aio.Server, address: str, security: Security | None) ->
 async def _open_admin(stack: AsyncExitStack, address: str, readiness: Readiness) -> str:
     host, _, port = address.rpartition(":")
     try:
-        admin = AdminServer(host.strip("[]"), int(port), readiness.find_reasons)
+        admin = AdminServer(host.strip("[]"), int(port), readiness.find_reasons, readiness.find_concerns)
     except OSError as error:
         raise CannotStart(
             f"can't listen on {address}: {os.strerror(error.errno or 0)}; give another one with --admin-listen"

@@ -26,11 +26,16 @@ POLL_SECONDS = 0.1
 
 
 class AdminServer:
-    """Serves until `close`. `find_reasons` says, on the event loop, why the service isn't ready."""
+    """Serves until `close`.
 
-    def __init__(self, host: str, port: int, find_reasons: Ask) -> None:
+    `find_reasons` says, on the event loop, why the service isn't ready; `find_concerns` what should be mended
+    although it is.
+    """
+
+    def __init__(self, host: str, port: int, find_reasons: Ask, find_concerns: Ask) -> None:
         self._loop = asyncio.get_running_loop()
         self._find_reasons = find_reasons
+        self._find_concerns = find_concerns
         self._metrics = make_wsgi_app()
         self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_Handler)
         self.port = self._server.server_port
@@ -52,7 +57,11 @@ class AdminServer:
         if path == "/healthz":
             return _send(start_response, self._ask(_nothing), healthy="ok")
         if path == "/readyz":
-            return _send(start_response, self._ask(self._find_reasons), healthy="ready")
+            reasons = self._ask(self._find_reasons)
+            concerns = () if reasons else self._ask(self._find_concerns)
+            if concerns:
+                return _send_json(start_response, "200 OK", {"status": "degraded", "reasons": [*concerns]})
+            return _send(start_response, reasons, healthy="ready")
         return _send_json(start_response, "404 Not Found", {"paths": ["/metrics", "/healthz", "/readyz"]})
 
     def _ask(self, question: Ask) -> Reasons:

@@ -34,6 +34,13 @@ class Readiness:
             return [str(error)]
         return ()
 
+    async def find_concerns(self) -> Sequence[str]:
+        """Return what an operator should mend, although the service works."""
+        try:
+            return await self._store.find_concerns()
+        except StoreUnavailable as error:
+            return [str(error)]
+
     async def watch(self) -> None:
         """Look every 5 s, every second while something is wrong, until cancelled."""
         while True:

@@ -14,6 +14,8 @@ from service.addresses import ADDRESS, UNIX, is_local
 from service.certificates import SecurityFiles
 from service.passwords import DEFAULT_MEMORY_KIB, DEFAULT_PASSES, Hashing
 
+POSTGRES = ("postgresql://", "postgres://")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,7 +23,10 @@ class Settings:
 
     listen: str = "127.0.0.1:50051"
     admin_listen: str = "127.0.0.1:8082"
-    store: Path = Path("var/mo.db")
+    store: Path | str = Path("var/mo.db")
+    """A SQLite file, or the DSN of a PostgreSQL database."""
+    store_listen: str | None = None
+    """The DSN that goes straight to PostgreSQL, where `store` is a pooler's."""
     secrets_key: Path | None = None
     """The key file that seals the secrets of channels; None: there can be none."""
     hashing: Hashing = field(default_factory=Hashing)
@@ -55,18 +60,21 @@ class GrpcAddress(Address):
         return str(value)
 
 
-class StoreUrl(click.ParamType[Path]):
-    """`sqlite:///relative/path` or `sqlite:////absolute/path`."""
+class StoreUrl(click.ParamType["Path | str"]):
+    """`sqlite:///relative/path`, `sqlite:////absolute/path`, or a DSN of PostgreSQL, as it is."""
 
     name = "URL"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         if isinstance(value, Path):
             return value
+        if value.startswith(POSTGRES):
+            return str(value)
         path = str(value).removeprefix("sqlite:///")
         if path == value or not path or path.endswith("/"):
             self.fail(
-                f"{value!r} is no store; give sqlite:///var/mo.db (relative) or sqlite:////var/lib/mo/mo.db (absolute)",
+                "that is no store; give sqlite:///var/mo.db (relative), sqlite:////var/lib/mo/mo.db (absolute) "
+                "or postgresql://USER@HOST/DATABASE",
                 param,
                 ctx,
             )
@@ -110,6 +118,8 @@ def _find_conflicts(flags: Mapping[str, Any]) -> Iterator[str]:
     for flag in ("tls_client_ca", "roles"):
         if flags.get(flag) and not has_tls:
             yield f"--{flag.replace('_', '-')} needs --tls-cert and --tls-key: without TLS nobody can say who calls."
+    if flags.get("store_listen") and not isinstance(flags.get("store"), str):
+        yield "--store-listen is for PostgreSQL: leave it out, or give --store postgresql://…"
     listen = flags.get("listen")
     if listen and not (has_tls or flags.get("insecure_listen") or is_local(listen)):
         yield (
@@ -158,7 +168,14 @@ def build_command(run: Callable[[Settings], int]) -> click.Command:
         "--store",
         type=StoreUrl(),
         default="sqlite:///var/mo.db",
-        help="Where everything is kept: three slashes relative, four absolute.",
+        help="Where everything is kept: sqlite:/// (three slashes relative, four absolute) or postgresql://…",
+        show_envvar=True,
+    )
+    @click.option(
+        "--store-listen",
+        type=StoreUrl(),
+        default=None,
+        help="PostgreSQL itself, where --store is a pooler in transaction mode (PgBouncer).",
         show_envvar=True,
     )
     @click.option(

@@ -5,6 +5,8 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import grpc
@@ -14,6 +16,7 @@ from aicc.mo.v1.channel_directory_pb2 import (
     GetChannelReplicaRequest,
     ReportPasswordUsesRequest,
     ReportSignaturesRequest,
+    SignatureResult,
     UpgradePasswordHashRequest,
     WatchChannelsRequest,
     WatchChannelsResponse,
@@ -35,6 +38,7 @@ from shim.followed_files import FollowedFiles
 from shim.lifetime import cancel, log_death
 from shim.service_channel import open_channel
 from shim.service_tls import ServiceTls, find_tls_fault
+from shim.signature import Finding
 
 _log = logging.getLogger(__name__)
 
@@ -194,10 +198,10 @@ class Link:
             raise _translate(error) from None
         return response.channel if response.HasField("channel") else None
 
-    async def report_signatures(self, request: ReportSignaturesRequest) -> None:
+    async def report_signatures(self, findings: Sequence[Finding]) -> None:
         """Have the service count what was found of signatures. Raises what `send` does."""
         try:
-            await self._calls.directory.ReportSignatures(request, timeout=REPORT_SECONDS)
+            await self._calls.directory.ReportSignatures(_to_report(findings), timeout=REPORT_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
 
@@ -247,6 +251,17 @@ async def _watch(calls: _Calls, directory_id: str, after_revision: int) -> Async
         raise ServiceUnavailableError("the service fell silent") from None
     finally:
         call.cancel()
+
+
+def _to_report(findings: Sequence[Finding]) -> ReportSignaturesRequest:
+    report = ReportSignaturesRequest()
+    for channel_config_id, of_channel in groupby(findings, key=attrgetter("channel_config_id")):
+        channel = report.channels.add(channel_config_id=channel_config_id)
+        for finding in of_channel:
+            result = SignatureResult.Value(f"SIGNATURE_RESULT_{finding.verdict.name}")
+            count = channel.counts.add(result=result, count=finding.count)
+            count.last_time.FromMicroseconds(round(finding.last_at * 1_000_000))
+    return report
 
 
 def _translate(error: grpc.aio.AioRpcError) -> ServiceUnavailableError | ServiceFaultError:

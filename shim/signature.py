@@ -76,6 +76,16 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """How often checks on a channel found the same, and when last (seconds since 1970)."""
+
+    channel_config_id: str
+    verdict: Verdict
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class SignedRequest:
     """What a signature is about. `target` is path and query as received; without a `form`, it couldn't be read."""
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NoReturn
 
-from aicc.mo.v1 import channel_directory_pb2 as pb
-
 from shim.channel import Channel
 from shim.errors import ServiceFaultError, ServiceUnavailableError
 from shim.health import Readiness, Reason
 from shim.link import Link
 from shim.metrics import SignatureMetrics
 from shim.secrets_key import SecretsKey
-from shim.signature import Secret, SignatureCheck, SignedRequest, Verdict, check
+from shim.signature import Finding, Secret, SignatureCheck, SignedRequest, Verdict, check
 
 _log = logging.getLogger(__name__)
 
@@ -27,16 +25,6 @@ _SHOWN_SECONDS = 60.0
 _MAX_CHANNELS_AT_ONCE = 1_000
 _MAX_CHANNELS = 10_000
 """Of which counts wait to be reported; those that have waited longest are dropped then: the metrics have them all."""
-
-_RESULTS = {
-    Verdict.VALID: pb.SIGNATURE_RESULT_VALID,
-    Verdict.MISSING: pb.SIGNATURE_RESULT_MISSING,
-    Verdict.MISMATCH: pb.SIGNATURE_RESULT_MISMATCH,
-    Verdict.NO_SECRET: pb.SIGNATURE_RESULT_NO_SECRET,
-    Verdict.UNSUPPORTED: pb.SIGNATURE_RESULT_UNSUPPORTED,
-    Verdict.UNREADABLE: pb.SIGNATURE_RESULT_UNREADABLE,
-    Verdict.UNCHECKABLE: pb.SIGNATURE_RESULT_UNCHECKABLE,
-}
 
 
 @dataclass(slots=True)
@@ -107,7 +95,7 @@ class Signatures:
                 del self._counts[channel_config_id]
             _log_faults(taken)
             try:
-                await link.report_signatures(_to_request(taken))
+                await link.report_signatures(list(_to_findings(taken)))
             except (ServiceUnavailableError, ServiceFaultError, asyncio.CancelledError) as error:
                 for channel_config_id, counts in taken:
                     self._put_back(channel_config_id, counts)
@@ -157,21 +145,13 @@ class Signatures:
         return counts
 
 
-def _to_request(taken: Iterable[tuple[str, _Counts]]) -> pb.ReportSignaturesRequest:
-    request = pb.ReportSignaturesRequest()
+def _to_findings(taken: Iterable[tuple[str, _Counts]]) -> Iterator[Finding]:
     for channel_config_id, counts in taken:
-        channel = request.channels.add(channel_config_id=channel_config_id)
-        for verdict, count in _sum_by_verdict(counts):
-            wire = channel.counts.add(result=_RESULTS[verdict], count=count.count)
-            wire.last_time.FromMicroseconds(round(count.last_at * 1_000_000))
-    return request
-
-
-def _sum_by_verdict(counts: _Counts) -> Iterator[tuple[Verdict, _Count]]:
-    sums: dict[Verdict, _Count] = {}
-    for (_, verdict), count in counts.items():
-        sums.setdefault(verdict, _Count()).add(count)
-    yield from sums.items()
+        sums: dict[Verdict, _Count] = {}
+        for (_, verdict), count in counts.items():
+            sums.setdefault(verdict, _Count()).add(count)
+        for verdict, count in sums.items():
+            yield Finding(channel_config_id, verdict, count.count, count.last_at)
 
 
 def _log_faults(taken: Iterable[tuple[str, _Counts]]) -> None:

@@ -392,6 +392,9 @@ class Store(DirectoryStore, MessageStore, AsideStore, FeedStore, ReplayStore, Re
     async def check_alive(self) -> None:
         """Return when the store has written something and committed it."""
 
+    async def find_concerns(self) -> Sequence[str]:
+        """Return what is wrong with how the database is set up, although it works; each with what to do."""
+
     async def close(self) -> None:
         """Finish what was asked for and let go of the database. A repeat does nothing."""
 

@@ -71,10 +71,9 @@ async def stored(sessions: Sessions) -> list[int]:
 
 
 async def end_connections(dsn: str) -> None:
-    await execute(
-        dsn,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
+    """End all connections to a database."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    await execute(dsn, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
 
 
 async def test_an_error_of_ours_rolls_back_and_reaches_the_caller(sessions: Sessions) -> None:

@@ -200,6 +200,17 @@ async def test_the_audit_tells_who_erased_whom_shortened_and_how_much(store: Sto
     assert (entry.details["messages"], entry.details["deliveries"]) == ("2", "2")
 
 
+async def test_a_repeat_that_finds_nothing_is_not_audited(store: Store) -> None:
+    for _ in range(3):
+        await store.erase_sender(ANN, limit=10, actor="ann")
+    assert len(await store.list_audit("erase", before=None, limit=10)) == 1
+
+    await record(store, ANN, "SM1", received_at=2**60)
+    await store.erase_sender(ANN, limit=10, actor="ann")
+
+    assert len(await store.list_audit("erase", before=None, limit=10)) == 2
+
+
 async def test_an_erasure_outlives_the_process(tmp_path: Path, clock: ManualClock) -> None:
     store = SqliteStore.open(tmp_path / "mo.db", clock=clock)
     await store.erase_sender(ANN, limit=10)

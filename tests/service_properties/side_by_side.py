@@ -16,6 +16,7 @@ from service.models import (
     AssignmentReason,
     ClaimedDelivery,
     Conversation,
+    DeadLetter,
     DeadLetterSelection,
     Decision,
     DeliveryKey,
@@ -83,6 +84,7 @@ class SideBySide:
         for sid, decision in expected.items():
             assert self._snapshot[sid].decision == decision._replace(affinity_seconds=0)
             assert self._snapshot[sid].sequence == self._sequences[sid]
+        self._check_assignments()
 
     def release(self, names: tuple[str, ...], sids: Collection[str]) -> None:
         releases = [Release(self._sequences[sid], Decision(names)) for sid in sids]
@@ -99,18 +101,16 @@ class SideBySide:
             self._store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=lease_seconds)
         ).deliveries
         assert len(claimed) <= limit
-        after = self._load_snapshot()
-        self._follow(after)
-        self.model.check_claimed(destination, claimed, after, self.clock.now)
-        self.compare()
+        self._follow()
+        self.model.check_claimed(destination, claimed, self._snapshot, self.clock.now)
+        self.model.check_snapshot(self._snapshot, self.clock.now)
         came = {self.model.senders[_sid(delivery)] for delivery in claimed if not delivery.is_replayed}
         assert len(claimed) == limit or came >= must_come
         return claimed
 
-    def acknowledge(self, destination: str, token: AckToken) -> bool:
-        is_good = self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
+    def acknowledge(self, destination: str, token: AckToken) -> None:
+        self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
         self.compare()
-        return is_good
 
     def fail(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None) -> None:
         key = self.model.issued[destination, token]
@@ -148,17 +148,19 @@ class SideBySide:
         self._assignments[sender] = Assignment(destination, self.clock.now, until, AssignmentReason.ASSIGNED)
         self.model.assign(sender, destination, self._snapshot)
         self.compare(is_assigned=True)
+        self._check_assignments()
         self._check_moved(sender, destination)
 
     def end_assignment(self, sender: str) -> None:
         self._run(self._store.assign(Conversation(CHANNEL, sender), None, ttl_seconds=0))
         self._assignments.pop(sender, None)
         self.compare()
+        self._check_assignments()
 
     def redrive(self, which: DeadLetterSelection, limit: int) -> None:
         before = self.model.dead
         settled = self._run(self._store.redrive(which, after=0, limit=limit)).settled
-        self.model.check_dead(self._letters(), self.clock.now)
+        self.model.check_dead(self._run(self._read())[1], self.clock.now)
         redriven = before - self.model.dead
         assert len(redriven) == settled
         for key in redriven:
@@ -168,7 +170,7 @@ class SideBySide:
     def discard(self, which: DeadLetterSelection) -> None:
         before = self.model.dead
         settled = self._run(self._store.discard_dead_letters(which, after=0, limit=1000)).settled
-        self.model.check_dead(self._letters(), self.clock.now)
+        self.model.check_dead(self._run(self._read())[1], self.clock.now)
         discarded = before - self.model.dead
         assert len(discarded) == settled
         for key in discarded:
@@ -205,42 +207,56 @@ class SideBySide:
         self.compare()
 
     def deliver_all(self) -> None:
-        """Let time pass, and take and acknowledge until nothing is left: so nothing can be stuck."""
-        self._acknowledge_all()
+        """Take and acknowledge until nothing is left, first what may come at once: so nothing can be stuck."""
+        for _ in range(3):
+            self._acknowledge_all(most=1)
         if self.model.held:
             self.release(("bot",), set(self.model.held))
+        is_quiet = False
         for _ in range(MOST_ROUNDS):
-            self.clock.advance(700)
             is_replaying = self.advance_replays() is not None
             if self.model.dead:
                 self.redrive(EVERYTHING, 1000)
-            if not self._acknowledge_all() and not is_replaying and not self.model.dead:
+            if self._acknowledge_all(most=1000):
+                is_quiet = False
+                continue
+            if is_quiet and not is_replaying:
                 break
+            is_quiet = True
+            self.clock.advance(700)
         self._check_all_is_done()
 
-    def _acknowledge_all(self) -> bool:
-        """Settle what is out, one by one, and take what may come at once then; return whether there was any."""
-        has_been_any = False
-        while True:
-            taken = [delivery for name in DESTINATIONS for delivery in self.claim(name, 1000)]
-            out = [(key.destination, lease.token) for key, lease in self.model.out.items()]
-            is_any_good = any(self.acknowledge(destination, token) for destination, token in out)
-            if not taken and not is_any_good:
-                return has_been_any
-            has_been_any = True
+    def _acknowledge_all(self, *, most: int) -> bool:
+        """Take what may come, and settle so much of what is out; return whether there was any."""
+        taken = [delivery for name in DESTINATIONS for delivery in self.claim(name, 1000)]
+        acknowledged = 0
+        for key, lease in list(self.model.out.items()):
+            if acknowledged < most:
+                status = self._ask(key.destination, lease.token, SettlementKind.ACK)
+                acknowledged += self._note_ack(key.destination, lease.token, status)
+        self.compare()
+        return bool(taken or acknowledged)
 
     def compare(self, *, is_assigned: bool = False) -> None:
         """Look at the store, and check that it is as the model has it."""
-        self._follow(self._load_snapshot(), is_assigned=is_assigned)
+        self._follow(is_assigned=is_assigned)
         self.model.check_snapshot(self._snapshot, self.clock.now)
+
+    def _follow(self, *, is_assigned: bool = False) -> None:
+        before = self._snapshot
+        self._snapshot, letters = self._run(self._read())
+        self.model.check_dead(letters, self.clock.now)
+        self.model.note_moves(before, self._snapshot, is_assigned=is_assigned)
+
+    async def _read(self) -> tuple[Snapshot, Sequence[DeadLetter]]:
+        page = await self._store.list_messages(MessageFilter(), before=None, limit=1000)
+        letters = await self._store.list_dead_letters(EVERYTHING, before=None, limit=1000)
+        return {stored.payload.decode(): stored for stored in page.messages}, letters
+
+    def _check_assignments(self) -> None:
         for sender in SENDERS:
             found = self._run(self._store.find_assignment(Conversation(CHANNEL, sender)))
             assert found == self._assignment_of(sender)
-
-    def _follow(self, snapshot: Snapshot, *, is_assigned: bool = False) -> None:
-        before, self._snapshot = self._snapshot, snapshot
-        self.model.check_dead(self._letters(), self.clock.now)
-        self.model.note_moves(before, snapshot, is_assigned=is_assigned)
 
     def _accept(self, sid: str, sender: str, decision: Decision) -> Decision:
         """Note a new message; return what must become of its decision."""
@@ -301,13 +317,6 @@ class SideBySide:
         (status,) = self._run(self._store.settle(destination, [Settlement(token, kind, seconds)]))
         return status
 
-    def _letters(self) -> Sequence[Any]:
-        return self._run(self._store.list_dead_letters(EVERYTHING, before=None, limit=1000))
-
-    def _load_snapshot(self) -> Snapshot:
-        page = self._run(self._store.list_messages(MessageFilter(), before=None, limit=1000))
-        return {stored.payload.decode(): stored for stored in page.messages}
-
     def _open(self) -> Store:
         async def open_store() -> Store:
             return SqliteStore.open(Path(self._folder.name) / "mo.db", clock=self.clock)
@@ -315,7 +324,7 @@ class SideBySide:
         return self._run(open_store())
 
     def _run(self, operation: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(operation)
+        return self._runner.get_loop().run_until_complete(operation)
 
 
 def _a_message(number: int, names: tuple[str, ...], hold: HoldReason | None, affinity: int, received_at: int) -> Any:

@@ -17,10 +17,15 @@ from aicc.mo.v1.channel_directory_pb2 import (
     GetChannelReplicaRequest,
     GetChannelReplicaResponse,
     PasswordHash,
+    PasswordHashing,
+    ReportPasswordUsesRequest,
+    ReportPasswordUsesResponse,
     ReportSignaturesRequest,
     ReportSignaturesResponse,
     SealedSecret,
     SignatureCheck,
+    UpgradePasswordHashRequest,
+    UpgradePasswordHashResponse,
     WatchChannelsRequest,
     WatchChannelsResponse,
 )
@@ -109,6 +114,10 @@ class FakeService:
         self.pages_before_break: int | None = None
         self.signatures: list[ReportSignaturesRequest] = []
         self.signatures_failure: grpc.StatusCode | None = None
+        self.wanted_hashing: PasswordHashing | None = None
+        self.password_uses: list[ReportPasswordUsesRequest] = []
+        self.password_uses_failure: grpc.StatusCode | None = None
+        self.upgrades: asyncio.Queue[UpgradePasswordHashRequest] = asyncio.Queue()
         self.changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self.replicas: dict[str, ChannelReplica] = {}
@@ -189,6 +198,16 @@ class FakeService:
         self.signatures.append(request)
         return ReportSignaturesResponse()
 
+    async def _note_uses(self, request: ReportPasswordUsesRequest, context: Context) -> ReportPasswordUsesResponse:
+        if self.password_uses_failure:
+            await context.abort(self.password_uses_failure, "as told")
+        self.password_uses.append(request)
+        return ReportPasswordUsesResponse()
+
+    async def _upgrade(self, request: UpgradePasswordHashRequest, context: Context) -> UpgradePasswordHashResponse:
+        self.upgrades.put_nowait(request)
+        return UpgradePasswordHashResponse(upgraded=True)
+
     async def _watch(self, request: WatchChannelsRequest, context: Context) -> AsyncIterator[WatchChannelsResponse]:
         self.watches.append(request)
         is_known = request.directory_id == self.directory_id and request.after_revision <= self.revision
@@ -209,6 +228,7 @@ class FakeService:
                     channels=page,
                     revision=known,
                     caught_up=is_last,
+                    wanted_hashing=self.wanted_hashing,
                 )
                 is_first = False
                 sent += 1
@@ -245,6 +265,16 @@ class FakeService:
                         self._count_signatures,
                         request_deserializer=ReportSignaturesRequest.FromString,
                         response_serializer=ReportSignaturesResponse.SerializeToString,
+                    ),
+                    "ReportPasswordUses": grpc.unary_unary_rpc_method_handler(
+                        self._note_uses,
+                        request_deserializer=ReportPasswordUsesRequest.FromString,
+                        response_serializer=ReportPasswordUsesResponse.SerializeToString,
+                    ),
+                    "UpgradePasswordHash": grpc.unary_unary_rpc_method_handler(
+                        self._upgrade,
+                        request_deserializer=UpgradePasswordHashRequest.FromString,
+                        response_serializer=UpgradePasswordHashResponse.SerializeToString,
                     ),
                     "WatchChannels": grpc.unary_stream_rpc_method_handler(
                         self._watch,

@@ -46,11 +46,13 @@ class Bench:
     def __init__(self, limits: VerificationLimits | None = None) -> None:
         self.now = NOW
         self.registry = CollectorRegistry()
+        self.used: list[tuple[str, str]] = []
         self.verifier = Verifier(
             limits=limits or VerificationLimits(),
             metrics=VerificationMetrics(self.registry),
             clock=lambda: self.now,
             monotonic_clock=lambda: self.now,
+            note_use=lambda channel, password_id: self.used.append((channel, password_id)),
         )
 
     @property

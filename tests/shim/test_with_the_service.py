@@ -77,12 +77,12 @@ async def test_a_channel_takes_messages_the_moment_that_it_exists_and_none_when_
 async def test_a_rotated_password_is_good_at_once_and_the_old_one_until_its_grace_ends(gateway: Gateway) -> None:
     await gateway.create()
     assert await gateway.status() == 204
-    await gateway.directory.RotatePassword(RotatePasswordRequest(channel_config_id="C1", password="second"))
-    assert await gateway.status("second") == 204
+    await gateway.directory.RotatePassword(RotatePasswordRequest(channel_config_id="C1", password="the second one"))
+    assert await gateway.status("the second one") == 204
     assert await gateway.status() == 204
-    await gateway.directory.RotatePassword(RotatePasswordRequest(channel_config_id="C1", password="third"))
+    await gateway.directory.RotatePassword(RotatePasswordRequest(channel_config_id="C1", password="the third one"))
     await gateway.wait_for_status(401, seconds=1)
-    assert await gateway.status("second") == 204
+    assert await gateway.status("the second one") == 204
 
 
 async def test_a_service_that_was_away_is_found_again(gateway: Gateway, tmp_path: Path) -> None:

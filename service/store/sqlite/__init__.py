@@ -119,6 +119,9 @@ class SqliteStore:
     async def check_alive(self) -> None:
         await self._writer.run(directory.touch)
 
+    async def find_concerns(self) -> Sequence[str]:
+        return ()
+
     async def close(self) -> None:
         await self._reader.close()
         await self._reporter.close()
