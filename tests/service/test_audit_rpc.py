@@ -25,7 +25,7 @@ from tests.service.stubs import Client, mo_message
 Call = Callable[[Client], Awaitable[Any]]
 
 ANN = [("mo-operator", "ann")]
-TEXT = "my grandmother's secret recipe"
+TEXT = "a recipe that nobody else may read"
 NUMBER = "+447700900123"
 KEY = message_pb2.MessageKey(channel_config_id="C1", message_sid="SM1")
 

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from zlib import crc32
 
 from service.models import Conversation
-from service.store.postgres.session import NOW, Transaction
+from service.store.postgres.session import NOW, UNTOLD, Transaction
 
 LOCKS = 256
 CONVERSATION_LOCK = 0x4149_4D01
@@ -58,7 +58,8 @@ async def share(
     alone_numbers = set(_numbers(alone if transaction.attempt == 1 else conversations))
     is_alone = [number in alone_numbers for number in numbers]
     now = await transaction.connection.fetchval(SHARE, BEGINNING_LOCK, CONVERSATION_LOCK, numbers, is_alone)
-    transaction.now = transaction.now or now
+    if transaction.now == UNTOLD:
+        transaction.now = now
 
 
 async def take(transaction: Transaction, *conversations: Conversation) -> None:

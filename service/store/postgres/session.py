@@ -42,6 +42,8 @@ BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _TIME_OUTS
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
+UNTOLD = -1
+
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
@@ -86,7 +88,7 @@ class Sessions:
 
         A `GatewayError` of it rolls everything back. Raises `StoreUnavailable` after 1.5 s, or when
         the connection is lost: then the operation may still come to be. With `tells_time`, its first
-        statement selects `NOW` too, and it sets `now` where that is 0: a round trip less.
+        statement selects `NOW` too, and it sets `now` where that is `UNTOLD`: a round trip less.
         """
         begin = BEGIN if is_durable else BEGIN_NOT_SYNCED
         return await self._in_time(lambda attempt: self._write(begin, operation, attempt, tells_time))
@@ -141,8 +143,8 @@ class Sessions:
     ) -> tuple[Transaction, T]:
         await connection.execute(begin)
         try:
-            transaction = Transaction(connection, self._clock() if self._clock else 0, attempt)
-            if not transaction.now and not tells_time:
+            transaction = Transaction(connection, self._clock() if self._clock else UNTOLD, attempt)
+            if transaction.now == UNTOLD and not tells_time:
                 transaction.now = await connection.fetchval(f"SELECT {NOW}")
             return transaction, await operation(transaction)
         except (GatewayError, Outrun, asyncpg.PostgresError):
