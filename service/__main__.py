@@ -188,7 +188,14 @@ async def _open_admin(stack: AsyncExitStack, address: str, readiness: Readiness)
 
 
 def _keep_running(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    stack.push_async_callback(_cancel, asyncio.create_task(work))
+    task = asyncio.create_task(work, name=getattr(work, "__qualname__", None))
+    task.add_done_callback(_log_death)
+    stack.push_async_callback(_cancel, task)
+
+
+def _log_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("task_died", extra={"task": task.get_name()}, exc_info=error)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

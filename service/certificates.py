@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from service import metrics
@@ -48,7 +49,7 @@ def read_certificates(files: SecurityFiles) -> Certificates:
     key = read_file(files.key, "--tls-key")
     client_ca = read_file(files.client_ca, "--tls-client-ca") if files.client_ca else None
     certificate = _load_certificates(chain, files.cert, "--tls-cert")[0]
-    if certificate.public_key() != _load_key(key, files.key).public_key():
+    if _public_key_of(certificate) != _load_key(key, files.key).public_key():
         raise BadFile(f"{files.key} (--tls-key) is not the key of {files.cert} (--tls-cert); give those of one issue")
     if client_ca is not None and files.client_ca:
         _load_certificates(client_ca, files.client_ca, "--tls-client-ca")
@@ -59,8 +60,15 @@ def read_certificates(files: SecurityFiles) -> Certificates:
 def _load_certificates(pem: bytes, path: Path, flag: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise BadFile(f"{path} ({flag}) holds no certificates in PEM form") from None
+
+
+def _public_key_of(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):  # so it can't be that of a key that is good
+        return None
 
 
 def _load_key(pem: bytes, path: Path) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:

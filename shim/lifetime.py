@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from shim.logs import find_constant
+
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -57,6 +59,6 @@ def _log_lost_exception(_: asyncio.AbstractEventLoop, context: dict[str, object]
     error = context.get("exception")
     _log.error(
         "exception_lost",
-        extra={"where": context["message"]},
+        extra={"where": find_constant(str(context["message"]))},
         exc_info=error if isinstance(error, BaseException) else None,
     )

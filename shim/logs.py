@@ -2,10 +2,14 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
+
+_WHERE_VALUES_BEGIN = re.compile(r"[(<\n]")
+"""Some libraries write what they handle into the template itself: `Exception in callback f(b'…')`."""
 
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
@@ -29,12 +33,17 @@ class JsonFormatter(logging.Formatter):
             "event": record.msg if record.name.startswith("shim") else "library",
         }
         if event["event"] == "library":
-            event |= {"logger": record.name, "template": str(record.msg).partition("\n")[0]}
+            event |= {"logger": record.name, "template": find_constant(str(record.msg))}
         event |= self._facts | {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
         if record.exc_info and record.exc_info[0]:
             event["exception"] = record.exc_info[0].__qualname__
             event["frames"] = _frames(record.exc_info[2])
         return json.dumps(event, default=str)
+
+
+def find_constant(message: str) -> str:
+    """Return what a library's message says before it comes to values."""
+    return _WHERE_VALUES_BEGIN.split(message, maxsplit=1)[0].strip()
 
 
 def configure(level: str, **facts: object) -> None:

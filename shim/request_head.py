@@ -58,8 +58,7 @@ def is_unambiguous(version: str, get_headers: Callable[[str], Sequence[str]]) ->
     hosts, lengths = len(get_headers("Host")), get_headers("Content-Length")
     if hosts > 1 or (not hosts and version == "HTTP/1.1") or len(lengths) > 1 or (lengths and "," in lengths[0]):
         return False
-    codings = get_headers("Transfer-Encoding")
-    return not codings or (len(codings) == 1 and not lengths and version == "HTTP/1.1")
+    return version == "HTTP/1.1" or not get_headers("Transfer-Encoding")
 
 
 def check_size(head: WebhookHead | Answer, size: int) -> WebhookHead | Answer:

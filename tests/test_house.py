@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
 import tomllib
@@ -187,7 +188,8 @@ def test_planted_sql_is_found() -> None:
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:
     project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]
-    declared = {_normalise(re.split(r"[^\w.-]", requirement)[0]) for requirement in project["dependencies"]}
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    declared = {_normalise(re.split(r"[^\w.-]", each)[0]) for each in (*project["dependencies"], *extras)}
     distributions = metadata.packages_distributions()
     undeclared = {
         f"{path.relative_to(ROOT)} imports {name}"

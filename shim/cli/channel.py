@@ -13,7 +13,7 @@ from shim.cli import webhook_url
 from shim.cli.channel_secret import CHECKS, secret, signature_fields
 from shim.cli.connection import Connection, run
 from shim.cli.output import note, write_item, write_items
-from shim.cli.passwords import password_faults, password_options, read_password, with_generated
+from shim.cli.passwords import last_uses, password_faults, password_options, read_password, with_generated
 from shim.cli.proto_times import to_duration
 from shim.cli.texts import enum_text, seconds_text, time_text
 from shim.cli.usage import CommandError, Noun, argument, option
@@ -116,7 +116,7 @@ async def _all_channels(service: Connection) -> list[pb.Channel]:
 def show(channel_config_id: str) -> None:
     """Show one channel."""
     found = _load(channel_config_id)
-    write_item(found, _fields(found))
+    write_item(found, _fields(found) | last_uses(found))
 
 
 def _update_faults(params: Mapping[str, Any]) -> Iterable[str]:

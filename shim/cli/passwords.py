@@ -3,9 +3,12 @@
 import getpass
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from aicc.mo.v1.channel_directory_pb2 import Channel
 
 from shim.cli.output import note
+from shim.cli.texts import time_text
 from shim.cli.usage import CommandError, option
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -45,6 +48,18 @@ def read_secret(what: str, *, otherwise: str = "") -> str:
     if not secret:
         raise CommandError(f"the {what.lower()} on standard input is empty; pipe one in{otherwise}")
     return secret
+
+
+def last_uses(channel: Channel) -> dict[str, str]:
+    """Tell when the passwords of a channel were last used: when the old one can go."""
+    fields = {"password last used": _use_text(channel, "password_use_time")}
+    if channel.HasField("previous_password_expire_time"):
+        fields["previous password last used"] = _use_text(channel, "previous_password_use_time")
+    return fields
+
+
+def _use_text(channel: Channel, name: Literal["password_use_time", "previous_password_use_time"]) -> str:
+    return time_text(getattr(channel, name)) if channel.HasField(name) else "not yet (told within a minute)"
 
 
 def with_generated(fields: dict[str, str], generated_password: str) -> dict[str, str]:

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.bench.load import PATH, Sent, Target, post_for
-from tests.bench.measuring import Counts, create_channel, quiet_processes, spread
+from tests.bench.measuring import Counts, cpu_seconds, create_channel, quiet_processes, spread
 from tests.processes import Process, running_service, running_shim
 from tests.shim.caller import Caller, basic
 
@@ -32,12 +32,19 @@ _KINDS = {"its own channel": 0, "unknown channels": 1_000_000}
 _REFUSALS = ("bad_credentials", "verification_limited", "verification_overloaded")
 
 
+class Round(NamedTuple):
+    """What good callers saw, and CPU microseconds of the shim for each of their messages, guesses included."""
+
+    sent: Sent
+    shim_us: float
+
+
 @dataclass
 class Figures:
     """What came of all rounds."""
 
-    calm: list[Sent] = field(default_factory=list)
-    flooded: dict[str, list[Sent]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
+    calm: list[Round] = field(default_factory=list)
+    flooded: dict[str, list[Round]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
     guesses: Counter[str] = field(default_factory=Counter)
     computations: Counter[str] = field(default_factory=Counter)
     wrong_ms: list[float] = field(default_factory=list)
@@ -63,18 +70,24 @@ def run_rounds(folder: Path, arguments: argparse.Namespace) -> Figures:
 
 
 def _run_round(figures: Figures, shim: Process, target: Target, arguments: argparse.Namespace, number: int) -> None:
-    figures.calm.append(post_for(arguments.seconds, target, run=f"{number}c", connections=arguments.connections))
+    def post(kind: str) -> Round:
+        before = cpu_seconds(shim)
+        sent = post_for(arguments.seconds, target, run=f"{number}{kind}", connections=arguments.connections)
+        return Round(sent, (cpu_seconds(shim) - before) / sent.requests * 1e6)
+
+    figures.calm.append(post("c"))
     for kind, channels in _KINDS.items():
         before = Counts(shim)
         with _guessing(target.address, run=number, channels=channels):
-            sent = post_for(arguments.seconds, target, run=f"{number}{kind[0]}", connections=arguments.connections)
+            figures.flooded[kind].append(post(kind[0]))
         after = Counts(shim)
-        figures.flooded[kind].append(sent)
-        refused = [after.total("mo_webhook_answers_total", answer=each) for each in _REFUSALS]
-        refused_before = [before.total("mo_webhook_answers_total", answer=each) for each in _REFUSALS]
-        figures.guesses[kind] += sum(refused) - sum(refused_before)
+        figures.guesses[kind] += _count_refusals(after) - _count_refusals(before)
         name = "mo_password_computations_total"
         figures.computations[kind] += after.total(name) - before.total(name)
+
+
+def _count_refusals(counts: Counts) -> int:
+    return sum(counts.total("mo_webhook_answers_total", answer=each) for each in _REFUSALS)
 
 
 @contextlib.contextmanager
@@ -106,15 +119,19 @@ async def _time_refusals(figures: Figures, target: Target) -> None:
 
 def summarise(figures: Figures) -> dict[str, Any]:
     """Put the figures together that the table shows."""
-    summary: dict[str, Any] = {"no guesses: messages/s": spread([sent.rate for sent in figures.calm])}
+    summary: dict[str, Any] = {
+        "no guesses: messages/s": spread([each.sent.rate for each in figures.calm]),
+        "no guesses: shim's CPU us/message": spread([each.shim_us for each in figures.calm]),
+    }
     for kind, flooded in figures.flooded.items():
-        ratios = [sent.rate / calm.rate for sent, calm in zip(flooded, figures.calm, strict=True)]
-        seconds = sum(sent.seconds for sent in flooded)
+        ratios = [each.sent.rate / calm.sent.rate for each, calm in zip(flooded, figures.calm, strict=True)]
+        seconds = sum(each.sent.seconds for each in flooded)
         rates = (figures.guesses[kind] / seconds, figures.computations[kind] / seconds)
         found = {
-            "messages/s": spread([sent.rate for sent in flooded]),
+            "messages/s": spread([each.sent.rate for each in flooded]),
             "of what it is without": spread(ratios, 2),
-            "not 2xx": sum(sent.bad for sent in flooded),
+            "shim's CPU us/message": spread([each.shim_us for each in flooded]),
+            "not 2xx": sum(each.sent.bad for each in flooded),
             "p99 ms with, without": f"{_p99(flooded):.0f}, {_p99(figures.calm):.0f}",
             "guesses/s, computed": f"{rates[0]:.0f}, {rates[1]:.1f}",
         }
@@ -124,8 +141,8 @@ def summarise(figures: Figures) -> dict[str, Any]:
     return summary
 
 
-def _p99(rounds: Sequence[Sent]) -> float:
-    return median(sent.p99_ms for sent in rounds)
+def _p99(rounds: Sequence[Round]) -> float:
+    return median(each.sent.p99_ms for each in rounds)
 
 
 def _percentiles(values: Sequence[float]) -> Sequence[float]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from aicc.mo.v1.channel_directory_pb2 import (
+    GetChannelReplicaRequest,
+    GetChannelReplicaResponse,
+    PasswordUse,
+    ReportPasswordUsesRequest,
+    ReportPasswordUsesResponse,
+)
 
 from tests.cli.commands import Mo
 
@@ -127,6 +136,34 @@ def test_a_rotated_password_leaves_the_old_one_valid_for_the_grace_period(mo: Mo
     at_once = mo("channel", "rotate-password", "rotated", "--password-stdin", "--grace", "0", "--json", stdin="a" * 20)
     assert at_once.object["generated_password"] == ""
     assert "previous_password_expire_time" not in at_once.object["channel"]
+
+
+def test_each_password_is_shown_with_its_last_use(mo: Mo) -> None:
+    mo.create_channel("used")
+    before = mo.call(
+        "ChannelDirectory/GetChannelReplica",
+        GetChannelReplicaRequest(channel_config_id="used"),
+        GetChannelReplicaResponse.FromString,
+    )
+    use = PasswordUse(channel_config_id="used", password_id=before.channel.password_hashes[0].password_id)
+    use.use_time.FromJsonString("2026-11-22T10:00:00Z")
+    report = ReportPasswordUsesRequest(uses=[use])
+    mo.call("ChannelDirectory/ReportPasswordUses", report, ReportPasswordUsesResponse.FromString)
+    assert re.search(r"password last used +2026-11-22T10:00", mo("channel", "show", "used").stdout)
+
+    mo("channel", "rotate-password", "used", "--generate-password")
+
+    shown = mo("channel", "show", "used")
+    assert re.search(r"(?<!previous )password last used +not yet", shown.stdout)
+    assert re.search(r"previous password last used +2026-11-22T10:00", shown.stdout)
+
+
+@pytest.mark.parametrize("password", ["a tiny word", "shown-as-id-too"])
+def test_a_chosen_password_that_can_be_guessed_is_refused_with_the_reason(mo: Mo, password: str) -> None:
+    create = ("channel", "create", "shown-as-id-too", "--user", "u", "--password-stdin")
+    refused = mo(*create, stdin=password, code=1)
+    assert "password: must" in refused.stderr
+    assert password not in refused.stderr.replace("mo channel create shown-as-id-too", "")
 
 
 def test_the_webhook_is_told_for_a_channel_that_exists_without_any_password(mo: Mo) -> None:

@@ -155,6 +155,7 @@ def test_a_signed_message_goes_all_the_way_and_what_was_refused_is_shown(
     mo("channel", "update", "sent", "--signature", "enforce")
     public_url = "https://mo.example.com"
     with running_shim(folder, service=service.listen, public_url=public_url, secrets_key=key_file) as shim:
+        shim.wait_for_event("directory_received")
         url = f"http://{shim.listen}/social/on/whatsapp/twilio/message/sent"
         login = ("send", url, "--user", "twilio", "--password-stdin")
         signed = (*login, "--public-url", public_url)
@@ -167,7 +168,7 @@ def test_a_signed_message_goes_all_the_way_and_what_was_refused_is_shown(
     assert shown["signature"].strip() == "enforce"
     assert shown["signed"].split(",")[0].strip() == "2"
     assert {name for name in shown if name.startswith("refused")} == {"refused: mismatch", "refused: missing"}
-    assert len(mo("feed", "pull", "default", "--ack", "--json").objects) == 2
+    assert len(mo("feed", "pull", "default", "--max", "2", "--wait", "10", "--ack", "--json").objects) == 2
     assert len(mo("quarantine", "list", "--channel", "sent", "--json").objects) == 2
     assert not [path for path in folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from service.models import AckStatus, ClaimedDelivery, DestinationSettings, Settlement, SettlementKind
+from service.models import (
+    AckStatus,
+    ClaimedDelivery,
+    DeadLetterSelection,
+    DestinationSettings,
+    Settlement,
+    SettlementKind,
+)
 from service.store.contract import Store
+from tests.service.builders import a_message
 
 PLAIN = DestinationSettings(min_backoff_seconds=1.0, max_backoff_seconds=8.0, backoff_jitter=0.0, max_attempts=3)
 """Settings whose effect can be told in advance."""
+
+IMPATIENT = replace(PLAIN, max_attempts=1)
+EVERYTHING = DeadLetterSelection()
 
 
 @dataclass(frozen=True)
@@ -57,3 +68,19 @@ class Consumer:
 async def configure(store: Store, settings: DestinationSettings = PLAIN, *, destination: str = "default") -> None:
     """Give a destination its settings."""
     await store.update_destination(destination, lambda _: settings)
+
+
+async def give_up(store: Store, *sids: str, destination: str = "default", channel: str = "C1") -> list[int]:
+    """Record messages and let each fail for good; return their sequences."""
+    await configure(store, IMPATIENT, destination=destination)
+    recorded = await store.record([a_message(sid, destinations=(destination,), channel=channel) for sid in sids])
+    consumer = Consumer(store, destination)
+    for _ in sids:
+        await consumer.nack(await consumer.take_one())
+    await configure(store, destination=destination)
+    return [entry.sequence for entry in recorded]
+
+
+async def dead(store: Store, which: DeadLetterSelection = EVERYTHING) -> list[int]:
+    """Return the sequences of all dead letters, newest first."""
+    return [letter.sequence for letter in await store.list_dead_letters(which, before=None, limit=1000)]

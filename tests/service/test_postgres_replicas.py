@@ -16,6 +16,7 @@ from service.models import (
     HeldSelection,
     HoldReason,
     MessageFilter,
+    RoutedMessage,
     Settlement,
     SettlementKind,
 )
@@ -23,8 +24,9 @@ from service.store.postgres import PostgresStore
 from tests.service.builders import a_channel, a_message
 from tests.service.deliveries import deliver_all
 
-CONVERSATIONS = 24
-MESSAGES = 40
+CONVERSATIONS = 16
+MESSAGES = 25
+WRITERS = 6
 CONSUMERS = 3
 """Of each replica."""
 
@@ -120,7 +122,7 @@ async def test_what_is_recorded_at_once_is_delivered_in_the_order_of_its_sequenc
         for start in range(0, len(numbers), 6)
     ]
 
-    await asyncio.gather(*(chance.choice(replicas).record(batch) for batch in batches))
+    await asyncio.gather(*(_record(replicas[writer % 2], batches[writer::WRITERS]) for writer in range(WRITERS)))
 
     delivered = await deliver_all(replicas[0])
     by_sender: dict[bytes, list[int]] = defaultdict(list)
@@ -139,7 +141,7 @@ async def test_a_conversation_that_goes_back_and_forth_stays_in_order(replicas: 
 
     async def send() -> None:
         chance = random.Random(3)
-        for start in range(0, 300, 3):
+        for start in range(0, 150, 3):
             batch = [a_message(f"SM{number}", destinations=("bot",)) for number in range(start, start + 3)]
             await chance.choice(replicas).record(batch)
         is_over.set()
@@ -150,7 +152,7 @@ async def test_a_conversation_that_goes_back_and_forth_stays_in_order(replicas: 
             await chance.choice(replicas).assign(conversation, chance.choice(["agents", "bot"]), ttl_seconds=60)
 
     async def take(replica: PostgresStore, destination: str) -> None:
-        while len(taken) < 300:
+        while len(taken) < 150:
             for delivery in (await replica.claim(destination, limit=1, max_bytes=1, lease_seconds=30)).deliveries:
                 taken.append(delivery.sequence)
                 (status,) = await replica.settle(destination, [Settlement(delivery.token, SettlementKind.ACK)])
@@ -165,15 +167,22 @@ async def test_nothing_of_a_sender_is_left_that_is_erased_while_messages_come_in
     replicas: Sequence[PostgresStore],
 ) -> None:
     sender = Conversation("C1", "whatsapp:+1")
-    recording = [
-        replicas[number % 2].record(
-            [a_message(f"SM{number}", sender=sender.sender), a_message(f"other{number}", sender="2")]
-        )
+    batches = [
+        [a_message(f"SM{number}", sender=sender.sender), a_message(f"other{number}", sender="whatsapp:+2")]
         for number in range(60)
     ]
-    erasing = [replica.erase_sender(sender, limit=1000) for replica in replicas]
+    is_under_way = asyncio.Event()
 
-    await asyncio.gather(*recording[:30], *erasing, *recording[30:])
+    async def erase() -> None:
+        await is_under_way.wait()
+        await replicas[0].erase_sender(sender, limit=1000)
+
+    async def record(writer: int) -> None:
+        await _record(replicas[writer % 2], batches[writer:30:WRITERS])
+        is_under_way.set()
+        await _record(replicas[writer % 2], batches[30 + writer :: WRITERS])
+
+    await asyncio.gather(erase(), *(record(writer) for writer in range(WRITERS)))
 
     found = await replicas[1].list_messages(MessageFilter("C1", sender.sender), before=None, limit=10)
     assert not found.messages
@@ -215,12 +224,19 @@ async def test_who_follows_the_directory_passes_no_change_whose_transaction_is_s
             position = changes.position
             seen.extend(channel.channel_config_id for channel in changes.channels)
 
+    async def create(writer: int) -> None:
+        for name in names[writer::WRITERS]:
+            await replicas[writer % 2].create_channel(a_channel(name))
+
     async with asyncio.timeout(30):
-        await asyncio.gather(
-            follow(), *(replicas[number % 2].create_channel(a_channel(name)) for number, name in enumerate(names))
-        )
+        await asyncio.gather(follow(), *(create(writer) for writer in range(WRITERS)))
 
     assert sorted(seen) == sorted(names)
+
+
+async def _record(replica: PostgresStore, batches: Sequence[Sequence[RoutedMessage]]) -> None:
+    for batch in batches:
+        await replica.record(batch)
 
 
 async def _count_deadlocks(dsn: str) -> int:

@@ -92,7 +92,9 @@ async def rotate(client: Client) -> list[pb.RotateSecretsResponse]:
 
 async def audited(client: Client) -> list[tuple[str, dict[str, str]]]:
     response = await client.archive.ListAuditEntries(archive_pb.ListAuditEntriesRequest(page_size=100))
-    return [(entry.action, dict(entry.details)) for entry in response.entries if entry.action.startswith("signature-secret")]
+    return [
+        (entry.action, dict(entry.details)) for entry in response.entries if entry.action.startswith("signature-secret")
+    ]
 
 
 async def test_a_channel_looks_at_no_signature_at_first(client: Client) -> None:

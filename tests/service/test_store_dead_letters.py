@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -13,18 +12,12 @@ from service.models import (
     AuditEntry,
     DeadLetterSelection,
     DeliveryState,
-    MessageKey,
     MessageState,
-    Replay,
-    ReplaySelection,
     SettlementKind,
 )
 from service.store.contract import Store
 from tests.service.builders import ManualClock, a_message
-from tests.service.consumers import PLAIN, Consumer, configure
-
-EVERYTHING = DeadLetterSelection()
-IMPATIENT = replace(PLAIN, max_attempts=1)
+from tests.service.consumers import EVERYTHING, IMPATIENT, Consumer, configure, dead, give_up
 
 
 @pytest.fixture
@@ -43,22 +36,6 @@ async def fail(consumer: Consumer, clock: ManualClock, outcome: AttemptOutcome) 
         kinds = {AttemptOutcome.NACKED: SettlementKind.NACK, AttemptOutcome.STREAM_BROKEN: SettlementKind.BREAK}
         await consumer.settle(delivery, kinds[outcome])
     clock.advance(10)
-
-
-async def give_up(store: Store, *sids: str, destination: str = "default", channel: str = "C1") -> list[int]:
-    """Record messages and let each fail for good; return their sequences."""
-    await configure(store, IMPATIENT, destination=destination)
-    recorded = await store.record([a_message(sid, destinations=(destination,), channel=channel) for sid in sids])
-    consumer = Consumer(store, destination)
-    for _ in sids:
-        await consumer.nack(await consumer.take_one())
-    await configure(store, destination=destination)
-    return [entry.sequence for entry in recorded]
-
-
-async def dead(store: Store, which: DeadLetterSelection = EVERYTHING) -> list[int]:
-    """Return the sequences of all dead letters, newest first."""
-    return [letter.sequence for letter in await store.list_dead_letters(which, before=None, limit=1000)]
 
 
 @pytest.mark.parametrize(
@@ -160,100 +137,6 @@ async def test_a_listener_hears_of_dead_letters(store: Store) -> None:
     assert heard == [{"default": 1}]
 
 
-async def test_redriven_ones_keep_their_order_and_come_before_what_is_not_delivered_yet(store: Store) -> None:
-    await give_up(store, "SM1", "SM2", "SM3")
-    await store.record([a_message("SM4"), a_message("SM5")])
-
-    page = await store.redrive(EVERYTHING, after=0, limit=10)
-
-    assert (page.settled, page.next_after) == (3, None)
-    assert await Consumer(store).take_all() == [1, 2, 3, 4, 5]
-
-
-async def test_what_is_redriven_one_by_one_comes_in_the_original_order(store: Store) -> None:
-    await give_up(store, "SM1", "SM2", "SM3")
-    await store.record([a_message("SM4")])
-    for sid in ("SM2", "SM3", "SM1"):
-        await store.redrive(DeadLetterSelection(keys=(MessageKey("C1", sid),)), after=0, limit=10)
-
-    assert await Consumer(store).take_all() == [1, 2, 3, 4]
-
-
-async def test_redriven_ones_come_after_the_delivery_that_is_out(store: Store) -> None:
-    await give_up(store, "SM1", "SM2")
-    await store.record([a_message("SM3"), a_message("SM4")])
-    consumer = Consumer(store)
-    out = await consumer.take_one()
-
-    await store.redrive(EVERYTHING, after=0, limit=10)
-
-    assert not await consumer.take()
-    assert await consumer.ack(out) is AckStatus.OK
-    assert await consumer.take_all() == [1, 2, 4]
-
-
-async def test_redriven_ones_have_all_their_attempts_again(store: Store) -> None:
-    await give_up(store, "SM1")
-    await store.redrive(EVERYTHING, after=0, limit=10)
-    consumer = Consumer(store)
-
-    attempts = []
-    for _ in range(PLAIN.max_attempts):
-        delivery = await consumer.take_one()
-        attempts.append(delivery.attempt)
-        await consumer.nack(delivery, 0.0)
-
-    assert attempts == [1, 2, 3]
-    assert await dead(store) == [1]
-
-
-async def test_a_redriven_one_does_not_come_before_its_conversation_of_another_destination(store: Store) -> None:
-    await give_up(store, "SM1", destination="bot")
-
-    await store.redrive(EVERYTHING, after=0, limit=10)
-
-    assert await Consumer(store, "default").take_all() == []
-    assert await Consumer(store, "bot").take_all() == [1]
-
-
-@pytest.mark.parametrize(
-    ("which", "expected"),
-    [
-        (EVERYTHING, [1, 2, 3, 4]),
-        (DeadLetterSelection(destination="bot"), [3]),
-        (DeadLetterSelection(channel_config_id="C2"), [4]),
-        (DeadLetterSelection(destination="default", channel_config_id="C1"), [1, 2]),
-        (DeadLetterSelection(keys=(MessageKey("C1", "SM2"), MessageKey("C1", "SM3"))), [2, 3]),
-        (DeadLetterSelection(destination="bot", keys=(MessageKey("C1", "SM2"), MessageKey("C1", "SM3"))), [3]),
-        (DeadLetterSelection(keys=(MessageKey("C2", "SM1"), MessageKey("C9", "SM9"))), []),
-        (DeadLetterSelection(destination="archive"), []),
-    ],
-)
-async def test_a_selection_lets_through_what_fits_all_of_it(
-    store: Store, which: DeadLetterSelection, expected: list[int]
-) -> None:
-    await give_up(store, "SM1", "SM2")
-    await give_up(store, "SM3", destination="bot")
-    await give_up(store, "SM4", channel="C2")
-
-    assert await dead(store, which) == expected[::-1]
-    assert (await store.redrive(which, after=0, limit=10)).settled == len(expected)
-    assert sorted(await dead(store)) == [number for number in (1, 2, 3, 4) if number not in expected]
-
-
-async def test_dead_letters_are_settled_page_by_page(store: Store) -> None:
-    await give_up(store, *(f"SM{number}" for number in range(5)))
-
-    first = await store.redrive(EVERYTHING, after=0, limit=2)
-    assert first.next_after is not None
-    second = await store.discard_dead_letters(EVERYTHING, after=first.next_after, limit=2)
-    assert second.next_after is not None
-    last = await store.redrive(EVERYTHING, after=second.next_after, limit=2)
-
-    assert ([first.settled, second.settled, last.settled], last.next_after) == ([2, 2, 1], None)
-    assert await Consumer(store).take_all() == [1, 2, 5]
-
-
 async def test_dead_letters_are_listed_newest_first_page_by_page(store: Store) -> None:
     await give_up(store, "SM1", "SM2", "SM3")
 
@@ -261,15 +144,6 @@ async def test_dead_letters_are_listed_newest_first_page_by_page(store: Store) -
     second = await store.list_dead_letters(EVERYTHING, before=first[-1].number, limit=2)
 
     assert [letter.sequence for letter in (*first, *second)] == [3, 2, 1]
-
-
-async def test_a_repeat_finds_nothing_any_more(store: Store) -> None:
-    await give_up(store, "SM1")
-    await store.redrive(EVERYTHING, after=0, limit=10)
-
-    assert await store.redrive(EVERYTHING, after=0, limit=10) == (0, None)
-    assert await store.discard_dead_letters(EVERYTHING, after=0, limit=10) == (0, None)
-    assert await Consumer(store).take_all() == [1]
 
 
 async def test_a_discarded_one_is_settled_and_goes_nowhere(store: Store, clock: ManualClock) -> None:
@@ -296,24 +170,6 @@ async def test_what_an_operator_does_is_audited_and_what_he_does_not_is_not(stor
         ("bert", "dead-letter-discard", {"destination": "bot", "messages": "1"}),
         ("anna", "redrive", {"destination": "default", "messages": "2"}),
     ]
-
-
-async def test_a_replayed_one_is_marked_and_goes_back_to_the_replays(store: Store) -> None:
-    await configure(store, IMPATIENT)
-    consumer = Consumer(store)
-    await store.record([a_message("SM1")])
-    await consumer.take_all()
-    await store.start_replay(Replay("r1", "default", ReplaySelection(channel_config_id="C1"), 100, "anna"))
-    await store.advance_replays()
-    await consumer.nack(await consumer.take_one())
-    await store.record([a_message("SM2")])
-
-    (letter,) = await store.list_dead_letters(EVERYTHING, before=None, limit=10)
-    await store.redrive(EVERYTHING, after=0, limit=10)
-
-    assert letter.is_replayed
-    out = await consumer.take()
-    assert sorted((delivery.sequence, delivery.is_replayed) for delivery in out) == [(1, True), (2, False)]
 
 
 async def _audit(store: Store) -> list[AuditEntry]:

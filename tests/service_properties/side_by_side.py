@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import tempfile
-from collections.abc import Collection, Coroutine, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from service.models import (
     AckStatus,
@@ -16,44 +12,35 @@ from service.models import (
     AssignmentReason,
     ClaimedDelivery,
     Conversation,
-    DeadLetter,
     DeadLetterSelection,
     Decision,
     DeliveryKey,
     DeliveryState,
     DestinationSettings,
     HoldReason,
-    MessageFilter,
     Release,
     Replay,
     ReplaySelection,
-    Settlement,
     SettlementKind,
 )
-from service.store.contract import Store
-from service.store.sqlite import SqliteStore
-from tests.service.builders import ManualClock, a_message
-from tests.service_properties.model import SECOND, SETTINGS, Key, Model, Snapshot
-
-T = TypeVar("T")
+from tests.service.builders import a_message
+from tests.service_properties.knowledge import SECOND, SETTINGS, Key, Snapshot
+from tests.service_properties.model import Model
+from tests.service_properties.opened_store import EVERYTHING, OpenedStore
 
 CHANNEL = "C1"
 DESTINATIONS = ("agents", "bot", "shop")
 SENDERS = ("whatsapp:+1", "whatsapp:+2")
-EVERYTHING = DeadLetterSelection()
 MUCH = 10**9
 MOST_ROUNDS = 100
 
 
-class SideBySide:
+class SideBySide(OpenedStore):
     """One channel, a few senders and destinations, on a clock that stands still until it is moved."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.model = Model(dict.fromkeys(DESTINATIONS, SETTINGS))
-        self.clock = ManualClock()
-        self._runner = asyncio.Runner()
-        self._folder = tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
-        self._store = self._open()
         self._snapshot: Snapshot = {}
         self._sequences: dict[str, int] = {}
         self._assignments: dict[str, Assignment] = {}
@@ -63,16 +50,11 @@ class SideBySide:
         for name in DESTINATIONS:
             self.configure(name, SETTINGS)
 
-    def close(self) -> None:
-        self._run(self._store.close())
-        self._runner.close()
-        self._folder.cleanup()
-
     def record(self, numbers: Sequence[int], names: tuple[str, ...], hold: HoldReason | None, affinity: int) -> None:
         """Record messages; a number belongs to one sender, and a known one changes nothing."""
         routed = [_a_message(number, names, hold, affinity, self.clock.now + 1) for number in numbers]
         expected: dict[str, Decision] = {}
-        for (message, decision), recorded in zip(routed, self._run(self._store.record(routed)), strict=True):
+        for (message, decision), recorded in zip(routed, self.run(self.store.record(routed)), strict=True):
             sid, sender = message.message_sid, message.sender
             assert recorded.is_duplicate is (sid in self._sequences)
             assert recorded.sequence == self._sequences.setdefault(sid, recorded.sequence)
@@ -88,7 +70,7 @@ class SideBySide:
 
     def release(self, names: tuple[str, ...], sids: Collection[str]) -> None:
         releases = [Release(self._sequences[sid], Decision(names)) for sid in sids]
-        assert self._run(self._store.release(releases)) == len(releases)
+        assert self.run(self.store.release(releases)) == len(releases)
         for sid in sids:
             self.model.held.discard(sid)
             for name in names:
@@ -97,8 +79,8 @@ class SideBySide:
 
     def claim(self, destination: str, limit: int, lease_seconds: float | None = None) -> Sequence[ClaimedDelivery]:
         must_come = self.model.must_come(destination, self._snapshot, self.clock.now)
-        claimed = self._run(
-            self._store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=lease_seconds)
+        claimed = self.run(
+            self.store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=lease_seconds)
         ).deliveries
         assert len(claimed) <= limit
         self._follow()
@@ -109,24 +91,24 @@ class SideBySide:
         return claimed
 
     def acknowledge(self, destination: str, token: AckToken) -> None:
-        self._note_ack(destination, token, self._ask(destination, token, SettlementKind.ACK))
+        self._note_ack(destination, token, self.ask(destination, token, SettlementKind.ACK))
         self.compare()
 
     def fail(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None) -> None:
         key = self.model.issued[destination, token]
-        if self.model.settle(key, token, kind, self._ask(destination, token, kind, seconds), self.clock.now):
+        if self.model.settle(key, token, kind, self.ask(destination, token, kind, seconds), self.clock.now):
             self.model.fail(key, seconds, self.clock.now)
         self.compare()
 
     def give_back(self, destination: str, token: AckToken) -> None:
         key, kind = self.model.issued[destination, token], SettlementKind.RETURN
-        if self.model.settle(key, token, kind, self._ask(destination, token, kind), self.clock.now):
+        if self.model.settle(key, token, kind, self.ask(destination, token, kind), self.clock.now):
             self.model.give_back(key)
         self.compare()
 
     def extend(self, destination: str, token: AckToken, seconds: float) -> None:
         key, kind = self.model.issued[destination, token], SettlementKind.EXTEND
-        if self.model.settle(key, token, kind, self._ask(destination, token, kind, seconds), self.clock.now):
+        if self.model.settle(key, token, kind, self.ask(destination, token, kind, seconds), self.clock.now):
             self.model.extend(key, self.clock.now + round(seconds * SECOND))
         self.compare()
 
@@ -134,13 +116,13 @@ class SideBySide:
         """An ack id of one destination is none of another; nor is one that was never given out."""
         if self.model.issued[destination, token] in self.model.out:  # else its lane may be gone
             other = next(name for name in DESTINATIONS if name != destination)
-            assert self._ask(other, token, SettlementKind.ACK) is AckStatus.UNKNOWN
-            assert self._ask(destination, token._replace(claim=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
-        assert self._ask(destination, token._replace(lane=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
+            assert self.ask(other, token, SettlementKind.ACK) is AckStatus.UNKNOWN
+            assert self.ask(destination, token._replace(claim=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
+        assert self.ask(destination, token._replace(lane=10**6), SettlementKind.ACK) is AckStatus.UNKNOWN
 
     def assign(self, sender: str, destination: str, ack: tuple[str, AckToken] | None, seconds: float) -> None:
         conversation, key = Conversation(CHANNEL, sender), DeliveryKey(*ack) if ack else None
-        outcome = self._run(self._store.assign(conversation, destination, ttl_seconds=seconds, ack=key))
+        outcome = self.run(self.store.assign(conversation, destination, ttl_seconds=seconds, ack=key))
         if ack is not None:
             self._note_ack_of(sender, *ack, outcome.ack_status)
         until = self.clock.now + round(seconds * SECOND)
@@ -152,15 +134,15 @@ class SideBySide:
         self._check_moved(sender, destination)
 
     def end_assignment(self, sender: str) -> None:
-        self._run(self._store.assign(Conversation(CHANNEL, sender), None, ttl_seconds=0))
+        self.run(self.store.assign(Conversation(CHANNEL, sender), None, ttl_seconds=0))
         self._assignments.pop(sender, None)
         self.compare()
         self._check_assignments()
 
     def redrive(self, which: DeadLetterSelection, limit: int) -> None:
         before = self.model.dead
-        settled = self._run(self._store.redrive(which, after=0, limit=limit)).settled
-        self.model.check_dead(self._run(self._read())[1], self.clock.now)
+        settled = self.run(self.store.redrive(which, after=0, limit=limit)).settled
+        self.model.check_dead(self.read()[1], self.clock.now)
         redriven = before - self.model.dead
         assert len(redriven) == settled
         for key in redriven:
@@ -169,8 +151,8 @@ class SideBySide:
 
     def discard(self, which: DeadLetterSelection) -> None:
         before = self.model.dead
-        settled = self._run(self._store.discard_dead_letters(which, after=0, limit=1000)).settled
-        self.model.check_dead(self._run(self._read())[1], self.clock.now)
+        settled = self.run(self.store.discard_dead_letters(which, after=0, limit=1000)).settled
+        self.model.check_dead(self.read()[1], self.clock.now)
         discarded = before - self.model.dead
         assert len(discarded) == settled
         for key in discarded:
@@ -183,16 +165,16 @@ class SideBySide:
         if destination not in self._replays:
             self._replays.add(destination)
             selection = ReplaySelection(channel_config_id=CHANNEL)
-            self._run(self._store.start_replay(Replay(destination, destination, selection, 1000, "anna")))
+            self.run(self.store.start_replay(Replay(destination, destination, selection, 1000, "anna")))
 
     def advance_replays(self) -> int | None:
-        return self._run(self._store.advance_replays())
+        return self.run(self.store.advance_replays())
 
     def configure(self, destination: str, settings: DestinationSettings) -> None:
-        self.model.settings[destination] = self._run(self._store.update_destination(destination, lambda _: settings))
+        self.model.settings[destination] = self.run(self.store.update_destination(destination, lambda _: settings))
 
     def erase(self, sender: str) -> None:
-        erased = self._run(self._store.erase_sender(Conversation(CHANNEL, sender), limit=1000))
+        erased = self.run(self.store.erase_sender(Conversation(CHANNEL, sender), limit=1000))
         assert erased.messages == len(self.model.messages_of(sender))
         for sid in self.model.messages_of(sender):
             del self._sequences[sid]
@@ -202,8 +184,7 @@ class SideBySide:
         self.compare()
 
     def reopen(self) -> None:
-        self._run(self._store.close())
-        self._store = self._open()
+        super().reopen()
         self.compare()
 
     def deliver_all(self) -> None:
@@ -232,7 +213,7 @@ class SideBySide:
         acknowledged = 0
         for key, lease in list(self.model.out.items()):
             if acknowledged < most:
-                status = self._ask(key.destination, lease.token, SettlementKind.ACK)
+                status = self.ask(key.destination, lease.token, SettlementKind.ACK)
                 acknowledged += self._note_ack(key.destination, lease.token, status)
         self.compare()
         return bool(taken or acknowledged)
@@ -244,18 +225,13 @@ class SideBySide:
 
     def _follow(self, *, is_assigned: bool = False) -> None:
         before = self._snapshot
-        self._snapshot, letters = self._run(self._read())
+        self._snapshot, letters = self.read()
         self.model.check_dead(letters, self.clock.now)
         self.model.note_moves(before, self._snapshot, is_assigned=is_assigned)
 
-    async def _read(self) -> tuple[Snapshot, Sequence[DeadLetter]]:
-        page = await self._store.list_messages(MessageFilter(), before=None, limit=1000)
-        letters = await self._store.list_dead_letters(EVERYTHING, before=None, limit=1000)
-        return {stored.payload.decode(): stored for stored in page.messages}, letters
-
     def _check_assignments(self) -> None:
         for sender in SENDERS:
-            found = self._run(self._store.find_assignment(Conversation(CHANNEL, sender)))
+            found = self.run(self.store.find_assignment(Conversation(CHANNEL, sender)))
             assert found == self._assignment_of(sender)
 
     def _accept(self, sid: str, sender: str, decision: Decision) -> Decision:
@@ -304,27 +280,14 @@ class SideBySide:
             assert all(Key(status.destination, sid) in self.model.told for status in stored.deliveries), (
                 f"{sid} is stuck"
             )
-        assert not any(status.backlog for status in self._run(self._store.list_destinations()))
-        replays = [self._run(self._store.find_replay(name)) for name in self._replays]
+        assert not any(status.backlog for status in self.run(self.store.list_destinations()))
+        replays = [self.run(self.store.find_replay(name)) for name in self._replays]
         queued = sum(replay.queued for replay in replays if replay is not None)
         assert self._was_anybody_erased or queued == self._replayed
 
     def _assignment_of(self, sender: str) -> Assignment | None:
         assignment = self._assignments.get(sender)
         return assignment if assignment is not None and assignment.expires_at > self.clock.now else None
-
-    def _ask(self, destination: str, token: AckToken, kind: SettlementKind, seconds: float | None = None) -> AckStatus:
-        (status,) = self._run(self._store.settle(destination, [Settlement(token, kind, seconds)]))
-        return status
-
-    def _open(self) -> Store:
-        async def open_store() -> Store:
-            return SqliteStore.open(Path(self._folder.name) / "mo.db", clock=self.clock)
-
-        return self._run(open_store())
-
-    def _run(self, operation: Coroutine[Any, Any, T]) -> T:
-        return self._runner.get_loop().run_until_complete(operation)
 
 
 def _a_message(number: int, names: tuple[str, ...], hold: HoldReason | None, affinity: int, received_at: int) -> Any:

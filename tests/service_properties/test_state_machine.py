@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from service.models import AckToken, DeadLetterSelection, HoldReason, MessageKey, SettlementKind
-from tests.service_properties.model import SETTINGS
+from tests.service_properties.knowledge import SETTINGS
 from tests.service_properties.side_by_side import CHANNEL, DESTINATIONS, SENDERS, SideBySide
 
 destinations = st.sampled_from(DESTINATIONS)

@@ -71,9 +71,7 @@ FRAMING = {
     "two codings": refused("Transfer-Encoding: gzip, chunked", body="0\r\n\r\n"),
     "chunked twice": refused("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n"),
     "chunked after a vertical tab": refused("Transfer-Encoding: \x0bchunked", body="0\r\n\r\n"),
-    "a coding in HTTP/1.0": raw(
-        framed("Transfer-Encoding: chunked", body="0\r\n\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"), 400
-    ),
+    "a coding in HTTP/1.0": raw(encode_request(is_chunked=True, version="HTTP/1.0"), 400),
     "a folded header": refused("X-Folded: a\r\n b", LENGTH),
     "a folded coding": refused("Transfer-Encoding:\r\n chunked", body="0\r\n\r\n"),
     "a header without a colon": refused("nonsense", LENGTH),

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from argon2.low_level import hash_secret_raw
 
 from shim.authorization import VerificationLimits
 from shim.connection_limits import ConnectionLimits
@@ -160,6 +161,21 @@ async def test_who_guesses_and_is_gone_at_once_harms_nobody(open_shim_with: Open
                 guesser.sendall(encode_request(authorization=basic(password=f"wrong {next(numbers)}")))
         assert (await guess(shim, UNKNOWN, headers=(("X-Forwarded-For", "203.0.113.5"),))).status == 401
         assert not shim.events.count("request_failed")
+
+
+async def test_a_channel_that_does_not_exist_costs_what_one_that_exists_does(
+    shim: RunningShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+
+    def compute(password: bytes, salt: bytes, *parameters: Any) -> bytes:
+        costs.append((len(salt), *parameters))
+        return hash_secret_raw(password, salt, *parameters)
+
+    monkeypatch.setattr("shim.authorization.hash_secret_raw", compute)
+    assert await guess_often(shim, 1, PATH) + await guess_often(shim, 1, UNKNOWN) == [401, 401]
+    known, unknown = costs
+    assert known == unknown
 
 
 async def test_a_wrong_password_and_an_unknown_channel_cannot_be_told_apart(shim: RunningShim) -> None:

@@ -52,8 +52,9 @@ def test_the_worst_reason_decides() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncio", "tornado.general", "grpc._cython"])
-def test_what_a_library_puts_into_its_message_is_not_logged(name: str) -> None:
-    record = logging.LogRecord(name, logging.ERROR, __file__, 1, "failed: %s\nsecret", ("secret",), None)
+@pytest.mark.parametrize("rest", ["\nsecret", "(b'secret')", " <Handle secret>"])
+def test_what_a_library_puts_into_its_message_is_not_logged(name: str, rest: str) -> None:
+    record = logging.LogRecord(name, logging.ERROR, __file__, 1, f"failed: %s{rest}", ("secret",), None)
     line = json.loads(JsonFormatter().format(record))
     assert (line["event"], line["logger"], line["template"]) == ("library", name, "failed: %s")
     assert "secret" not in str(line)

@@ -158,7 +158,7 @@ class PostgresStore:
     async def list_route_revisions(
         self, channel_config_id: str, *, before: int | None, limit: int
     ) -> Sequence[RouteRevision]:
-        return await self._sessions.read(
+        return await self._sessions.report(
             lambda transaction: directory.list_route_revisions(transaction, channel_config_id, before, limit)
         )
 
@@ -193,12 +193,12 @@ class PostgresStore:
         )
 
     async def list_messages(self, which: MessageFilter, *, before: int | None, limit: int) -> MessagePage:
-        return await self._sessions.read(lambda transaction: life.list_messages(transaction, which, before, limit))
+        return await self._sessions.report(lambda transaction: life.list_messages(transaction, which, before, limit))
 
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         # By its keys a message is found even while an older transaction is open.
         until = None if which.keys else await self._sessions.read(conversations.settled_until)
-        return await self._sessions.read(
+        return await self._sessions.report(
             lambda transaction: aside.find_held(transaction, which, after, limit, until=until)
         )
 
@@ -226,7 +226,7 @@ class PostgresStore:
     async def list_quarantined(
         self, channel_config_id: str | None, *, before: int | None, limit: int
     ) -> QuarantinePage:
-        return await self._sessions.read(
+        return await self._sessions.report(
             lambda transaction: quarantine.list_quarantined(transaction, channel_config_id, before, limit)
         )
 
@@ -239,7 +239,7 @@ class PostgresStore:
     async def find_quarantined_after(
         self, channel_config_id: str, *, after: int, limit: int
     ) -> Sequence[QuarantineKey]:
-        return await self._sessions.read(
+        return await self._sessions.report(
             lambda transaction: quarantine.find_quarantined_after(transaction, channel_config_id, after, limit)
         )
 
@@ -247,10 +247,10 @@ class PostgresStore:
         await self._sessions.run(lambda transaction: audit.write_entry(transaction, entry))
 
     async def list_audit(self, action: str | None, *, before: int | None, limit: int) -> Sequence[AuditEntry]:
-        return await self._sessions.read(lambda transaction: audit.list_audit(transaction, action, before, limit))
+        return await self._sessions.report(lambda transaction: audit.list_audit(transaction, action, before, limit))
 
     async def load_summary(self, *, most_channels: int) -> Summary:
-        return await self._sessions.read(lambda transaction: aside.load_summary(transaction, most_channels))
+        return await self._sessions.report(lambda transaction: aside.load_summary(transaction, most_channels))
 
     async def claim(self, destination: str, *, limit: int, max_bytes: int, lease_seconds: float | None) -> Claimed:
         # Not synced: a power failure redelivers.
@@ -281,7 +281,7 @@ class PostgresStore:
         return await self._sessions.read(lambda transaction: assignments.find(transaction, conversation))
 
     async def list_destinations(self) -> Sequence[DestinationStatus]:
-        return await self._sessions.read(destinations.list_destinations)
+        return await self._sessions.report(destinations.list_destinations)
 
     async def update_destination(
         self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY
@@ -293,7 +293,7 @@ class PostgresStore:
     async def list_dead_letters(
         self, which: DeadLetterSelection, *, before: int | None, limit: int
     ) -> Sequence[DeadLetter]:
-        return await self._sessions.read(
+        return await self._sessions.report(
             lambda transaction: dead_letters.list_dead_letters(transaction, which, before, limit)
         )
 
@@ -323,7 +323,7 @@ class PostgresStore:
         return await self._sessions.read(lambda transaction: replays.find_replay(transaction, replay_id))
 
     async def list_replays(self, *, before: int | None, limit: int) -> ReplayPage:
-        return await self._sessions.read(lambda transaction: replays.list_replays(transaction, before, limit))
+        return await self._sessions.report(lambda transaction: replays.list_replays(transaction, before, limit))
 
     async def cancel_replay(self, replay_id: str, *, actor: str = GATEWAY) -> Replay | None:
         return await self._sessions.run(lambda transaction: replays.cancel_replay(transaction, replay_id, actor))

@@ -29,6 +29,8 @@ class Server:
     def __init__(self, dsn: str, *, is_pooled: bool = False) -> None:
         self._dsns = _split_hosts(dsn)
         self._cached_statements = 0 if is_pooled else 100
+        # The pooler has chosen already; and a question outside of a transaction could get two halves of an answer.
+        self._wanted = SessionAttribute.any if is_pooled else SessionAttribute.read_write
 
     def __str__(self) -> str:
         """Tell where it is, without user and password."""
@@ -42,7 +44,7 @@ class Server:
                 connection = await asyncpg.connect(
                     dsn,
                     timeout=HOST_SECONDS,
-                    target_session_attrs=SessionAttribute.read_write,
+                    target_session_attrs=self._wanted,
                     server_settings={"application_name": "mo-service"},
                     statement_cache_size=self._cached_statements,
                 )

@@ -28,6 +28,7 @@ DEADLINE_SECONDS = 1.5
 
 MOST_ATTEMPTS = 8
 LONGEST_PAUSE_SECONDS = 0.05
+MOST_REPORTS = 3
 
 # Set in each transaction, since a pooler in transaction mode hands out other connections. They end before the deadline,
 # so that nothing of what was given up goes on for long; but locks are waited for until a deadlock would be found.
@@ -80,6 +81,7 @@ class Sessions:
         self._pool = pool
         self._announce = announce
         self._clock = clock
+        self._reporting = asyncio.Semaphore(MOST_REPORTS)
 
     async def run(
         self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True, tells_time: bool = False
@@ -96,6 +98,10 @@ class Sessions:
     async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Return what `look` finds, all of it as of one moment. It can't write."""
         return await self._in_time(lambda attempt: self._look(look, attempt))
+
+    async def report(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Do as `read` does, for a look that may take long: few of those run at once, and leave room for others."""
+        return await self._in_time(lambda attempt: self._report(look, attempt))
 
     async def _in_time(self, attempt: Callable[[int], Awaitable[T]]) -> T:
         try:
@@ -132,6 +138,10 @@ class Sessions:
             _, result = await self._work(connection, BEGIN_READING, look, attempt, tells_time=False)
             await connection.execute("COMMIT")
         return result
+
+    async def _report(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+        async with self._reporting:
+            return await self._look(look, attempt)
 
     async def _work(
         self,

@@ -47,6 +47,8 @@ def lock_file(path: Path) -> int:
 
 def open_writer(path: Path) -> apsw.Connection:
     """Open the file for writing, at the newest schema. Raises `StoreRefused` before anything is changed."""
+    # SQLite gives its other files the mode of this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path))
     try:
         _migrate(connection, path)
