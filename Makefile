@@ -31,9 +31,12 @@ run: ready ## Service and shim on this machine, with a demo channel; Ctrl-C ends
 	@exec $(BIN)/python -m shim.demo
 
 test: ready ## All tests, on all cores (TESTS=path/to/test.py for some)
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_FLAGS) $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not postgres' $(PYTEST_FLAGS) $(TESTS)
 
-test-full: ready ## Every fault, at length: nothing lost, doubled or reordered; 10 minutes
+test-postgres: ready ## The contract of a store on PostgreSQL: MO_TEST_POSTGRES=DSN, or a server of its own
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m postgres $(PYTEST_FLAGS) tests/service
+
+test-full: test-postgres ## PostgreSQL, then every fault at length: nothing lost, doubled or reordered; 14 minutes
 	@$(BIN)/python -m tests.faults --minutes $(FULL_MINUTES) $(FULL_FLAGS)
 
 soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)
@@ -128,5 +131,5 @@ ready: tools .venv/.project
 	@touch $@
 
 FORCE:
-.PHONY: FORCE help run test test-full soak check bench bench-long fuzz lint types format coverage stubs descriptor \
+.PHONY: FORCE help run test test-postgres test-full soak check bench bench-long fuzz lint types format coverage stubs descriptor \
 	proto-lint proto-breaking proto-baseline dist lock clean tools ready

@@ -19,5 +19,5 @@ class ConnectionLimits:
     """How long a body may take, and how long a caller may take to read its answer."""
     idle_seconds: float = 75.0
     """How long a connection may wait for its next head."""
-    delay_seconds: float = 1.0
+    delay_seconds: float = 2.0
     """How long who is past a limit for wrong credentials waits for his answer."""

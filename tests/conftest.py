@@ -51,3 +51,10 @@ def shim_process(tmp_path: Path, service_process: Process) -> Iterator[Process]:
     """A shim of its own for one test, before `service_process`."""
     with running_shim(tmp_path, service=service_process.listen) as process:
         yield process
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs PostgreSQL, so that it can be left to the longer run."""
+    for item in items:
+        if isinstance(item, pytest.Function) and ("postgres" in item.fixturenames or "postgres" in item.name):
+            item.add_marker(pytest.mark.postgres)

@@ -30,8 +30,9 @@ def audit() -> None:
 def list_entries(*, action: str, limit: int) -> None:
     """List what was done by hand, and what followed from it, newest first.
 
-    Who did it is what the caller called itself (--operator), else its address;
-    gateway is the gateway itself.
+    Who did it is whom the caller's certificate names, with what it called itself
+    (--operator); without a certificate that alone, else its address. gateway is
+    the gateway itself. Entries are never changed or removed.
     """
     request = pb.ListAuditEntriesRequest(action=action)
     found = run(lambda service: _list_entries(service, request, limit))

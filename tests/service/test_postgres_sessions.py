@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 
 from service.errors import NotFound, StoreUnavailable
+from service.models import Conversation
+from service.store.postgres import conversations
 from service.store.postgres.pool import Pool
 from service.store.postgres.server import Server
 from service.store.postgres.session import Outrun, Sessions, Transaction
@@ -248,3 +250,73 @@ async def test_the_first_host_that_answers_is_used(dsn: str, server: PostgresSer
         several = dsn.replace(upstream, f"{away.listen},{upstream}")
         async with opened(several) as sessions:
             assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("first", [1, 2**31 - 1, 2**33], ids=["none", "31 bits", "33 bits"])
+async def test_what_an_open_intake_may_still_store_is_not_settled(dsn: str, first: int) -> None:
+    await execute(dsn, f"ALTER SEQUENCE message_sequence RESTART {first}")
+    has_begun, is_enough = asyncio.Event(), asyncio.Event()
+
+    async def take_in(transaction: Transaction) -> None:
+        await conversations.share(transaction, [Conversation("C1", "whatsapp:+1")])
+        await take_sequence(transaction)
+        has_begun.set()
+        await is_enough.wait()
+
+    async def take_sequence(transaction: Transaction) -> None:
+        await transaction.connection.execute("SELECT nextval('message_sequence')")
+
+    async with opened(dsn) as sessions, asyncio.TaskGroup() as group:
+        assert await sessions.read(conversations.settled_until) == first - 1
+        intake = group.create_task(sessions.run(take_in))
+        await has_begun.wait()
+        await sessions.run(take_sequence)
+        assert await sessions.read(conversations.settled_until) == first - 1
+        is_enough.set()
+        await intake
+        assert await sessions.read(conversations.settled_until) == first + 1
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable_until_it_does(dsn: str) -> None:
+    name = dsn.rpartition("/")[2]
+    await execute(dsn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with opened(dsn) as sessions:
+        with pytest.raises(StoreUnavailable):
+            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+        await execute(dsn.replace(name, "postgres"), f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+
+        await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+
+
+async def test_behind_a_pooler_nothing_is_prepared_on_the_server(dsn: str) -> None:
+    pool = Pool(Server(dsn, is_pooled=True).connect, 1)
+    count = "SELECT count(*) FROM pg_prepared_statements WHERE statement <> $1"
+
+    async def use(transaction: Transaction) -> int:
+        for _ in range(3):
+            await transaction.connection.fetchval("SELECT $1::int", 1)
+        prepared: int = await transaction.connection.fetchval(count, "")
+        return prepared
+
+    assert await Sessions(pool, announce=lambda _: None).run(use) == 0
+    await pool.close()
+
+
+async def test_long_looks_leave_connections_to_others(dsn: str) -> None:
+    three_look, is_enough = asyncio.Event(), asyncio.Event()
+    looking = 0
+
+    async def look(_: Transaction) -> None:
+        nonlocal looking
+        looking += 1
+        if looking == 3:
+            three_look.set()
+        await is_enough.wait()
+
+    async with opened(dsn, size=4) as sessions, asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(sessions.report(look))
+        await three_look.wait()
+        await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+        assert looking == 3
+        is_enough.set()

@@ -1,6 +1,7 @@
 """The shim in front of the real service, both as processes: the directory's changes, and a service that goes away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from aicc.mo.v1.channel_directory_pb2 import (
     Channel,
     CreateChannelRequest,
     DeleteChannelRequest,
+    GetChannelReplicaRequest,
+    GetChannelRequest,
     RotatePasswordRequest,
     UpdateChannelRequest,
 )
@@ -40,6 +43,14 @@ class Gateway:
             self.shim.listen, FORM | {"MessageSid": sid}, path=PATH, authorization=basic(password=password)
         )
         return response.status
+
+    async def find_hash(self) -> str:
+        response = await self.directory.GetChannelReplica(GetChannelReplicaRequest(channel_config_id="C1"))
+        return response.channel.password_hashes[0].phc
+
+    async def find_use_time(self) -> float | None:
+        channel = (await self.directory.GetChannel(GetChannelRequest(channel_config_id="C1"))).channel
+        return channel.password_use_time.ToMicroseconds() / 1e6 if channel.HasField("password_use_time") else None
 
     async def wait_for_status(self, status: int, *, seconds: float, password: str = PASSWORD) -> None:
         async with asyncio.timeout(seconds):
@@ -83,6 +94,41 @@ async def test_a_rotated_password_is_good_at_once_and_the_old_one_until_its_grac
     await gateway.directory.RotatePassword(RotatePasswordRequest(channel_config_id="C1", password="the third one"))
     await gateway.wait_for_status(401, seconds=1)
     assert await gateway.status("the second one") == 204
+
+
+async def test_a_hash_is_made_anew_when_the_service_wants_stronger_ones(gateway: Gateway, tmp_path: Path) -> None:
+    await gateway.create()
+    assert await gateway.status() == 204
+    weaker = await gateway.find_hash()
+    gateway.service.terminate()
+    assert await asyncio.to_thread(gateway.service.wait) == 0
+    async with running_service(tmp_path, listen=gateway.service.listen, argon2_passes=3):
+        await asyncio.to_thread(gateway.shim.wait_for_event, "directory_connected", occurrence=2)
+        assert await gateway.status(sid="SM2") == 204
+        await asyncio.to_thread(gateway.shim.wait_for_event, "password_hash_upgraded")
+        stronger = await gateway.find_hash()
+        assert (",t=2,p=1$" in weaker, ",t=3,p=1$" in stronger) == (True, True)
+        gateway.shim.terminate()
+        assert await asyncio.to_thread(gateway.shim.wait) == 0
+        async with running_shim(tmp_path, service=gateway.service.listen) as successor:
+            await asyncio.to_thread(successor.wait_for_event, "directory_connected")
+            assert (await post(successor.listen, authorization=basic(password="wrong"))).status == 401
+            assert (await post(successor.listen)).status == 204
+
+
+async def test_the_last_use_of_a_password_is_known_when_the_shim_has_stopped(gateway: Gateway) -> None:
+    await gateway.create()
+    assert await gateway.status("not the password") == 401
+    assert await gateway.find_use_time() is None
+    before = time.time()
+    assert await gateway.status() == 204
+    gateway.shim.terminate()
+    assert await asyncio.to_thread(gateway.shim.wait) == 0
+
+    used_at = await gateway.find_use_time()
+
+    assert used_at is not None
+    assert before <= used_at <= time.time()
 
 
 async def test_a_service_that_was_away_is_found_again(gateway: Gateway, tmp_path: Path) -> None:

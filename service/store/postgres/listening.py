@@ -102,6 +102,7 @@ class Listening:
             await connection.add_listener(CHANNEL, self._hear)
             self._is_connected.set()
             if self._was_lost:
+                log.info("replicas_heard_again")
                 self._tell(_News(directory_changed=True))  # perhaps, meanwhile
             while True:
                 await self._tell_others(connection)

@@ -111,11 +111,11 @@ async def count_replay(sessions: Sessions, destination: str, selection: ReplaySe
     async def find(transaction: Transaction) -> Span:
         return await find_span(transaction, selection.start_at, selection.end_at)
 
-    first, before = await sessions.read(find)
+    first, before = await sessions.report(find)
     count, position = 0, first - 1
     while position < before - 1:
         scope = _Scope(destination, selection, position, before - 1)
-        position, wanted = await sessions.read(partial(_count, scope=scope))
+        position, wanted = await sessions.report(partial(_count, scope=scope))
         count += wanted
     return count
 
