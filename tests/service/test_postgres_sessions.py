@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
 
@@ -17,10 +16,7 @@ from service.store.postgres import conversations
 from service.store.postgres.pool import Pool
 from service.store.postgres.server import Server
 from service.store.postgres.session import Outrun, Sessions, Transaction
-from tests.faults.proxy import FaultProxy
-from tests.postgres_server import PostgresServer, running_postgres
-
-ADD = "INSERT INTO entry VALUES ($1)"
+from tests.service.transactions import MAKE_TABLE, add, end_connections, execute, opened, stored
 
 # A row that the server can't commit: it ends the connection while it tries.
 BREAK_AT_COMMIT = """
@@ -31,51 +27,11 @@ CREATE CONSTRAINT TRIGGER breaks AFTER INSERT ON entry DEFERRABLE INITIALLY DEFE
 """
 
 
-@asynccontextmanager
-async def opened(dsn: str, size: int = 4) -> AsyncIterator[Sessions]:
-    pool = Pool(Server(dsn).connect, size)
-    yield Sessions(pool, announce=lambda _: None)
-    await pool.close()
-
-
 @pytest.fixture
 async def sessions(dsn: str) -> AsyncIterator[Sessions]:
-    await execute(dsn, "CREATE TABLE entry (number integer PRIMARY KEY)")
+    await execute(dsn, MAKE_TABLE)
     async with opened(dsn) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server that these tests may ill-treat."""
-    with running_postgres() as running:
-        yield running
-
-
-async def execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def add(transaction: Transaction, number: int) -> int:
-    await transaction.connection.execute(ADD, number)
-    return transaction.attempt
-
-
-async def stored(sessions: Sessions) -> list[int]:
-    async def look(transaction: Transaction) -> list[int]:
-        return [number for (number,) in await transaction.connection.fetch("SELECT number FROM entry ORDER BY 1")]
-
-    return await sessions.read(look)
-
-
-async def end_connections(dsn: str) -> None:
-    """End all connections to a database."""
-    others = "datname = current_database() AND pid <> pg_backend_pid()"
-    await execute(dsn, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
 
 
 async def test_an_error_of_ours_rolls_back_and_reaches_the_caller(sessions: Sessions) -> None:
@@ -85,6 +41,18 @@ async def test_an_error_of_ours_rolls_back_and_reaches_the_caller(sessions: Sess
 
     with pytest.raises(NotFound):
         await sessions.run(refuse)
+
+    assert await stored(sessions) == []
+
+
+async def test_what_postgresql_has_rolled_back_is_no_success(sessions: Sessions) -> None:
+    async def overlook_a_failure(transaction: Transaction) -> None:
+        await add(transaction, 1)
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await add(transaction, 1)
+
+    with pytest.raises(StoreUnavailable, match="rolled back"):
+        await sessions.run(overlook_a_failure)
 
     assert await stored(sessions) == []
 
@@ -195,63 +163,6 @@ async def test_a_closed_store_says_so(dsn: str) -> None:
         await Sessions(pool, announce=lambda _: None).read(lambda transaction: add(transaction, 1))
 
 
-async def test_behind_a_link_that_swallows_everything_the_answer_comes_in_time(dsn: str) -> None:
-    upstream = dsn.partition("@")[2].partition("/")[0]
-    async with FaultProxy(upstream) as proxy, opened(dsn.replace(upstream, proxy.listen)) as sessions:
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
-        proxy.black_hole()
-        for _ in range(2):
-            begun = monotonic()
-            with pytest.raises(StoreUnavailable):
-                await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
-            assert monotonic() - begun < 2.5
-        proxy.pass_through()
-
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
-
-
-async def test_a_server_that_crashes_is_unavailable_until_it_is_back(server: PostgresServer) -> None:
-    async with opened(server.dsn) as sessions:
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
-        server.stop()
-        with pytest.raises(StoreUnavailable):
-            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
-        server.start()
-
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
-
-
-async def test_a_commit_that_no_synchronous_standby_has_confirmed_is_not_made_visible_by_a_time_out(
-    server: PostgresServer,
-) -> None:
-    await execute(server.dsn, "CREATE TABLE entry (number integer PRIMARY KEY)")
-    await execute(server.dsn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    await execute(server.dsn, "SELECT pg_reload_conf()")
-    async with opened(server.dsn) as sessions:
-        await _wait_until_reloaded(sessions)
-        with pytest.raises(StoreUnavailable):
-            await sessions.run(lambda transaction: add(transaction, 1))
-
-        assert await stored(sessions) == []
-
-
-async def _wait_until_reloaded(sessions: Sessions) -> None:
-    async with asyncio.timeout(10):
-        while not await sessions.read(
-            lambda transaction: transaction.connection.fetchval("SELECT current_setting('synchronous_standby_names')")
-        ):
-            pass
-
-
-async def test_the_first_host_that_answers_is_used(dsn: str, server: PostgresServer) -> None:
-    upstream = dsn.partition("@")[2].partition("/")[0]
-    async with FaultProxy(upstream) as away:
-        away.black_hole()
-        several = dsn.replace(upstream, f"{away.listen},{upstream}")
-        async with opened(several) as sessions:
-            assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
-
-
 @pytest.mark.parametrize("first", [1, 2**31 - 1, 2**33], ids=["none", "31 bits", "33 bits"])
 async def test_what_an_open_intake_may_still_store_is_not_settled(dsn: str, first: int) -> None:
     await execute(dsn, f"ALTER SEQUENCE message_sequence RESTART {first}")
@@ -275,31 +186,6 @@ async def test_what_an_open_intake_may_still_store_is_not_settled(dsn: str, firs
         is_enough.set()
         await intake
         assert await sessions.read(conversations.settled_until) == first + 1
-
-
-async def test_a_server_that_takes_no_writes_is_unavailable_until_it_does(dsn: str) -> None:
-    name = dsn.rpartition("/")[2]
-    await execute(dsn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    async with opened(dsn) as sessions:
-        with pytest.raises(StoreUnavailable):
-            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
-        await execute(dsn.replace(name, "postgres"), f"ALTER DATABASE {name} SET default_transaction_read_only = off")
-
-        await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
-
-
-async def test_behind_a_pooler_nothing_is_prepared_on_the_server(dsn: str) -> None:
-    pool = Pool(Server(dsn, is_pooled=True).connect, 1)
-    count = "SELECT count(*) FROM pg_prepared_statements WHERE statement <> $1"
-
-    async def use(transaction: Transaction) -> int:
-        for _ in range(3):
-            await transaction.connection.fetchval("SELECT $1::int", 1)
-        prepared: int = await transaction.connection.fetchval(count, "")
-        return prepared
-
-    assert await Sessions(pool, announce=lambda _: None).run(use) == 0
-    await pool.close()
 
 
 async def test_long_looks_leave_connections_to_others(dsn: str) -> None:

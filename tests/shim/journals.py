@@ -37,12 +37,16 @@ class Host:
         self.registry = CollectorRegistry()
         self.metrics = JournalMetrics(self.registry)
         self.link = Link(service.listen)
+        self._journals: list[Journal] = []
+        self._former_marks: list[Marks] = []
 
     def open_journal(self, slot: int = 0, *, max_bytes: int = 2**30, clock: Callable[[], int] | None = None) -> Journal:
         more = {"clock": clock} if clock else {}
-        return Journal(
+        journal = Journal(
             self.folder, slot, self.marks, max_bytes=max_bytes, metrics=JournalMetrics(CollectorRegistry()), **more
         )
+        self._journals.append(journal)
+        return journal
 
     def open_drainer(self) -> Drainer:
         return Drainer(self.folder, self.marks, self.link, metrics=JournalMetrics(CollectorRegistry()))
@@ -72,12 +76,15 @@ class Host:
 
     def restart(self) -> None:
         """Forget what is in memory, as another process would."""
-        self.marks.close()
+        self._former_marks.append(self.marks)  # journals that a test left open still use them
         self.marks = Marks(self.folder)
 
     async def close(self) -> None:
+        for journal in self._journals:
+            await journal.close()
         await self.link.close()
-        self.marks.close()
+        for marks in (*self._former_marks, self.marks):
+            marks.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -171,7 +171,7 @@ async def _commit(connection: Connection) -> None:
     """
     committing = asyncio.ensure_future(connection.execute("COMMIT"))
     try:
-        await asyncio.shield(committing)
+        outcome = await asyncio.shield(committing)
     except asyncio.CancelledError:
         connection.terminate()
         await asyncio.gather(committing, return_exceptions=True)
@@ -179,6 +179,8 @@ async def _commit(connection: Connection) -> None:
     except (asyncpg.PostgresError, *LOST) as error:
         connection.terminate()
         raise StoreUnavailable("the store was lost while it committed; retry") from error
+    if outcome != "COMMIT":  # that is how PostgreSQL answers where a statement had failed
+        raise StoreUnavailable("the store has rolled back; retry")
 
 
 def _in_our_words(error: Exception) -> str:
