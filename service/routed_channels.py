@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from service.errors import StoreUnavailable
+from service.errors import Stopping, StoreUnavailable
 from service.models import Channel, DirectoryPosition
 from service.routing import RouteIndex
 from service.signals import Signal
@@ -17,6 +18,7 @@ from service.store.contract import DirectoryStore
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN_ALONE_SECONDS = 3600.0
 CHANGES_AT_ONCE = 500
 
 
@@ -57,7 +59,11 @@ class RoutedChannels:
         self._channels.pop(channel_config_id, None)
 
     async def follow(self, changed: Signal, *, is_shared: bool) -> None:
-        """Forget every channel that changes, also in another process, until cancelled."""
+        """Forget every channel that changes, also in another process, until `changed` is closed."""
+        with contextlib.suppress(Stopping):
+            await self._follow(changed, LOOK_AGAIN_SECONDS if is_shared else LOOK_AGAIN_ALONE_SECONDS)
+
+    async def _follow(self, changed: Signal, longest_wait_seconds: float) -> None:
         position: DirectoryPosition | None = None
         while True:
             seen = changed.count
@@ -71,7 +77,7 @@ class RoutedChannels:
                 self.forget(channel.channel_config_id)
             position = changes.position
             if changes.caught_up:
-                await changed.wait_past(seen, LOOK_AGAIN_SECONDS if is_shared else 3600)
+                await changed.wait_past(seen, longest_wait_seconds)
 
     async def _load(self, channel_config_ids: Collection[str]) -> dict[str, RoutedChannel]:
         before = self._forgotten

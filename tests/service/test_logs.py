@@ -27,13 +27,13 @@ def caught() -> ExcInfo:
     try:
         try:
             raise KeyError(SECRET)
-        except KeyError as error:
-            raise ValueError(f"can't read {SECRET}") from error
+        except KeyError as lost:
+            raise ValueError(f"can't read {SECRET}") from lost
     except ValueError:
-        kind, error, trace = sys.exc_info()
+        kind, raised, trace = sys.exc_info()
         assert kind is not None
-        assert error is not None
-        return kind, error, trace
+        assert raised is not None
+        return kind, raised, trace
 
 
 def test_an_event_has_a_constant_name_and_facts_as_fields() -> None:

@@ -72,7 +72,7 @@ async def _wait_until_reloaded(sessions: Sessions) -> None:
             pass
 
 
-async def test_the_first_host_that_answers_is_used(dsn: str, server: PostgresServer) -> None:
+async def test_the_first_host_that_answers_is_used(dsn: str) -> None:
     upstream = dsn.partition("@")[2].partition("/")[0]
     async with FaultProxy(upstream) as away:
         away.black_hole()
