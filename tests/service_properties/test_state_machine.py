@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -133,6 +134,8 @@ class FeedMachine(RuleBasedStateMachine):
         claims = [*out, *(claim for claim in reversed(model.issued) if claim not in out)]
         return claims[min(recent, len(claims) - 1)]
 
+
+pytestmark = pytest.mark.timeout(300)  # a slow machine may need long
 
 FeedMachine.TestCase.settings = settings(stateful_step_count=40)
 test_feed_rules = FeedMachine.TestCase
