@@ -275,7 +275,8 @@ class FeedStore(Protocol):
         An acknowledged delivery is never claimed again and its conversation goes on. A failed
         attempt (NACK, BREAK) waits for its back-off, and is dead-lettered in the same transaction
         when it was the last one. A token whose lease has run out can still acknowledge until the
-        delivery is claimed again or dead-lettered; for everything else it is STALE.
+        delivery is claimed again, dead-lettered or moved, or something is put before it; for
+        everything else it is STALE.
         """
 
     async def assign(
@@ -290,9 +291,10 @@ class FeedStore(Protocol):
         """Acknowledge `ack`, let the conversation stay with `destination`, and move there what waits, all at once.
 
         What moves is what is not delivered yet in each message's first destination, but no
-        replays. While one of those is out, they can't be claimed; when it is acknowledged they
-        can, and when its attempt ends otherwise it moves too, with its attempts forgotten. With
-        None the assignment ends and nothing moves.
+        replays; it waits in order there, also at an unordered destination. While any of those
+        is out, they can't be claimed; when it is acknowledged they can, and when its attempt ends
+        otherwise it moves too, with its attempts forgotten. With None the assignment ends and
+        nothing moves.
         """
 
     async def find_assignment(self, conversation: Conversation) -> Assignment | None:

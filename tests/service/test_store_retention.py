@@ -315,3 +315,20 @@ async def test_no_row_is_left_of_a_conversation_whose_messages_are_gone(tmp_path
 
     # What is left is of the conversation that goes on.
     assert rows == {"message": 1, "lane": 1, "delivery": 1, "settled": 0, "attempt": 0, "clash": 0}
+
+
+async def test_a_message_stays_while_its_live_delivery_waits_where_a_replay_of_it_was_acknowledged(
+    store: Store, clock: ManualClock
+) -> None:
+    await store.record([a_message("SM1", destinations=("bot",))])
+    await store.start_replay(Replay("r1", "agents", ReplaySelection(channel_config_id="C1"), 100, "anna"))
+    await store.advance_replays()
+    (replayed,) = await take(store, "agents")
+    await store.assign(Conversation("C1", "whatsapp:+1"), "agents", ttl_seconds=60)
+    await settle(store, SettlementKind.ACK, replayed, destination="agents")
+    clock.advance(31 * 86_400)
+
+    while await store.prune(limit=100):
+        pass
+
+    assert [delivery.is_replayed for delivery in await take(store, "agents")] == [False]

@@ -137,5 +137,5 @@ class FeedMachine(RuleBasedStateMachine):
 
 pytestmark = pytest.mark.timeout(300)  # a slow machine may need long
 
-FeedMachine.TestCase.settings = settings(stateful_step_count=40)
+FeedMachine.TestCase.settings = settings(stateful_step_count=50)
 test_feed_rules = FeedMachine.TestCase

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 
 from service.models import DestinationSettings
-from service.store.postgres.lanes import REPLAYED
 from service.store.postgres.removal import remove_messages
 from service.store.postgres.session import Transaction, microseconds
 
@@ -27,7 +26,7 @@ LOCK = "SELECT sequence FROM message WHERE sequence = ANY ($1::bigint[]) ORDER B
 # Every destination that it went to, also by replay, has settled it long enough ago; nothing is left of it, neither a
 # dead letter nor a replay that still brings it. There is no index from messages to deliveries: so one look at the
 # replays of the conversations serves all of them.
-OVER = f"""
+OVER = """
 WITH candidate AS (
   SELECT sequence, channel_config_id, sender, destinations, hold_reason FROM message WHERE sequence = ANY ($1::bigint[])
 )
@@ -45,7 +44,7 @@ WHERE m.hold_reason IS NULL
   AND m.sequence NOT IN (
     SELECT d.message FROM (SELECT DISTINCT channel_config_id, sender FROM candidate) c
     JOIN lane l USING (channel_config_id, sender) JOIN delivery d ON d.lane = l.id
-    WHERE l.part = {REPLAYED} AND l.due_at IS NOT NULL
+    WHERE l.due_at IS NOT NULL
   )
 """
 

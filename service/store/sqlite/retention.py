@@ -9,7 +9,6 @@ from typing import Any
 import apsw
 
 from service.models import Conversation, DestinationSettings
-from service.store.sqlite.lanes import REPLAYED
 from service.store.sqlite.removal import remove_message
 from service.store.sqlite.writer import Transaction, microseconds
 
@@ -38,9 +37,9 @@ SELECT m.hold_reason IS NULL
 FROM message m WHERE m.sequence = ?1
 """
 
-WAITING_REPLAYS = """
+WAITING = """
 SELECT d.message FROM lane l JOIN delivery d ON d.lane = l.id
-WHERE l.channel_config_id = ? AND l.sender = ? AND l.part = ? AND l.due_at IS NOT NULL
+WHERE l.channel_config_id = ? AND l.sender = ? AND l.due_at IS NOT NULL
 """
 
 CONVERSATION = "SELECT channel_config_id, sender FROM message WHERE sequence = ?"
@@ -63,7 +62,7 @@ DELETE FROM lane WHERE channel_config_id = ?1 AND sender = ?2 AND due_at IS NULL
 
 @dataclass(slots=True)
 class _Pruning:
-    """One call, and what it has seen: the messages that replays still bring, of each conversation that it met."""
+    """One call, and what it has seen: the messages that lanes still bring, of each conversation that it met."""
 
     connection: apsw.Connection
     now: int
@@ -89,7 +88,7 @@ def _walk(pruning: _Pruning, destination: str, until: int, position: Sequence[in
     rows: list[Any] = pruning.connection.execute(DUE, (destination, *position, until, limit)).fetchall()
     for _, message in rows:
         if pruning.connection.execute(IS_OVER, (message, pruning.now)).get:
-            _remove_unless_replayed(pruning, message)
+            _remove_unless_waiting(pruning, message)
     if rows:
         pruning.connection.execute(MOVE_ON, (*rows[-1], destination))
     return len(rows)
@@ -108,12 +107,15 @@ def _forget_assignments(pruning: _Pruning, limit: int) -> int:
     return pruning.connection.changes()
 
 
-def _remove_unless_replayed(pruning: _Pruning, message: int) -> None:
-    """Remove a message that no replay still brings. When that is settled, it is looked at again."""
+def _remove_unless_waiting(pruning: _Pruning, message: int) -> None:
+    """Remove a message that no lane still brings: a replay, or what was moved to a destination that had replayed it.
+
+    When that is settled, it is looked at again.
+    """
     conversation = _conversation_of(pruning, message)
     if conversation not in pruning.waiting:
-        # There is no index from messages to deliveries: one look at the replays of the conversation serves all of it.
-        rows = pruning.connection.execute(WAITING_REPLAYS, (*conversation, REPLAYED))
+        # There is no index from messages to deliveries: one look at what waits of the conversation serves all of it.
+        rows = pruning.connection.execute(WAITING, conversation)
         pruning.waiting[conversation] = {waiting for (waiting,) in rows}
     if message not in pruning.waiting[conversation]:
         _remove(pruning, message, conversation)
