@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from tests.bench import delivery, guesses
+from tests.bench import delivery, guesses, routes
 from tests.bench.load import Sent, Target, post_for, require_wrk
 from tests.bench.measuring import cpu_seconds, create_channel, quiet_processes, spread, versions
 from tests.processes import Process, running_service, running_shim
@@ -96,6 +96,7 @@ def main() -> None:
         figures |= delivery.summarise(delivery.run_rounds(Path(folder), arguments))
     with tempfile.TemporaryDirectory() as folder:
         figures |= guesses.summarise(guesses.run_rounds(Path(folder), arguments))
+    figures |= routes.run()
     if arguments.json:
         print(json.dumps({"figures": figures, "versions": versions(), "connections": arguments.connections}))
         return
