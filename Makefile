@@ -37,7 +37,7 @@ test-postgres: ready ## The contract of a store on PostgreSQL: MO_TEST_POSTGRES=
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m postgres $(PYTEST_FLAGS) tests/service
 
 test-full: test-postgres ## PostgreSQL, the feed's rules and every fault, at length; 14 minutes
-	@MO_STRESS_SECONDS=30 $(BIN)/python -m pytest -n 2 --hypothesis-profile=long --timeout=900 tests/service_properties
+	@MO_STRESS_SECONDS=30 $(BIN)/python -m pytest -n 2 --hypothesis-profile=full --timeout=900 tests/service_properties
 	@$(BIN)/python -m tests.faults --minutes $(FULL_MINUTES) $(FULL_FLAGS)
 
 soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)

@@ -28,7 +28,8 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 
 # The blob that CI prints repeats a failure anywhere: @reproduce_failure.
 settings.register_profile("short", deadline=None, max_examples=30, print_blob=bool(os.environ.get("CI")))
-# By --hypothesis-profile=long.
+# By --hypothesis-profile=…: what make test-full takes, and a hunt.
+settings.register_profile("full", deadline=None, max_examples=200, print_blob=True)
 settings.register_profile("long", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile("short")
 
