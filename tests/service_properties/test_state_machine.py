@@ -135,7 +135,7 @@ class FeedMachine(RuleBasedStateMachine):
         return claims[min(recent, len(claims) - 1)]
 
 
-pytestmark = pytest.mark.timeout(300)  # a slow machine may need long
+pytestmark = pytest.mark.timeout(900)  # a slow machine may need long
 
 FeedMachine.TestCase.settings = settings(stateful_step_count=50)
 test_feed_rules = FeedMachine.TestCase
