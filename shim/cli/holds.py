@@ -1,4 +1,4 @@
-"""Releases and discards held messages, a page at a time; what `mo held` and `mo message re-route` share."""
+"""Releases and discards held messages, a page at a time, for `mo held`."""
 
 import asyncio
 from collections.abc import Sequence
