@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,20 @@ async def metric(shim: Process, name: str, **labels: str) -> float:
     return value
 
 
-def is_running(pid: int) -> bool:
-    """Whether it runs; one that has ended may wait for whoever adopted it."""
+async def have_ended(pids: Iterable[int], *, timeout: float = 20) -> bool:
+    """Whether they end soon; they are no children of ours, so their parent's end says nothing about theirs."""
+    return all([await asyncio.to_thread(_ends, pid, timeout) for pid in pids])
+
+
+def _ends(pid: int, timeout: float) -> bool:
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], timeout)[0])
+    finally:
+        os.close(process)
 
 
 async def test_workers_share_the_socket(service: FakeService, tmp_path: Path) -> None:
@@ -112,7 +121,7 @@ async def test_workers_end_by_themselves_when_their_supervisor_is_killed(service
             # What was on its way is answered.
             assert (await caller.read()).status == 204
         await asyncio.to_thread(shim.kill)  # returns when nobody writes to the log any more
-        assert not any(map(is_running, workers))
+        assert await have_ended(workers)
 
 
 async def test_a_rolling_restart_of_the_workers_fails_no_request(service: FakeService, tmp_path: Path) -> None:
@@ -191,7 +200,7 @@ async def test_a_second_signal_ends_the_workers_too(service: FakeService, tmp_pa
             with pytest.raises((EOFError, ConnectionError)):  # nobody waited for what was on its way
                 await caller.read()
         service.may_answer.set()
-        assert not any(map(is_running, workers))
+        assert await have_ended(workers)
 
 
 async def test_a_worker_that_can_never_serve_ends_the_start(tmp_path: Path) -> None:
