@@ -9,14 +9,19 @@ from shim.answers import Answer
 from shim.credentials import Credentials, parse_basic
 from shim.translation import TRANSLATORS
 
+MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 256 * 1024
 MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body is read and thrown away, so that the answer arrives and the connection lives."""
 
+GetHeaders = Callable[[bytes], Sequence[str]]
+"""Returns all values of a header, named in lower case."""
+
 _PATH = re.compile(
     # RFC 9112 wants the absolute form understood, and the authority in it ignored: every host is ours.
-    r"(?:https?://[^/?#]*)?"
-    rf"(/social/on/whatsapp/({'|'.join(map(re.escape, TRANSLATORS))})/message/([A-Za-z0-9._~-]{{1,128}})(?:\?.*)?)",
+    rb"(?:https?://[^/?#]*)?"
+    rb"(/social/on/whatsapp/(%s)/message/([A-Za-z0-9._~-]{1,128})(?:\?.*)?)"
+    % b"|".join(re.escape(name.encode()) for name in TRANSLATORS),
 )
 _FORM = "application/x-www-form-urlencoded"
 
@@ -32,33 +37,37 @@ class WebhookHead:
     """Path and query, as received."""
 
 
-def read_head(method: str, path: str, get_headers: Callable[[str], Sequence[str]]) -> WebhookHead | Answer:
-    """Read a head, or find the first reason to refuse it, next to its size: see `check_size`.
-
-    `get_headers` returns all values of a header.
-    """
-    match = _PATH.fullmatch(path)
+def read_head(method: bytes, target: bytes, get_headers: GetHeaders) -> WebhookHead | Answer:
+    """Read a head, or find the first reason to refuse it, next to its size: see `check_size`."""
+    match = _PATH.fullmatch(target)
     if match is None:
         return answers.NOT_FOUND
-    if method != "POST":
+    if method != b"POST":
         return answers.METHOD_NOT_ALLOWED
-    if not _is_form(get_headers("Content-Type")) or not _is_identity(get_headers("Content-Encoding")):
+    if not _is_form(get_headers(b"content-type")) or not _is_identity(get_headers(b"content-encoding")):
         return answers.UNSUPPORTED_MEDIA_TYPE
-    credentials = parse_basic(get_headers("Authorization"))
+    credentials = parse_basic(get_headers(b"authorization"))
     if credentials is None:
         return answers.CHALLENGE
-    return WebhookHead(match[2], match[3], credentials, match[1])
+    return WebhookHead(match[2].decode(), match[3].decode(), credentials, match[1].decode("latin-1"))
 
 
-def is_unambiguous(version: str, get_headers: Callable[[str], Sequence[str]]) -> bool:
-    """Whether whoever passed the request on has seen the same one, as far as Tornado doesn't see to it.
+def is_unambiguous(version: str, get_headers: GetHeaders) -> bool:
+    """Whether whoever passed the request on has seen the same one, as far as the parser doesn't see to it.
 
-    RFC 9112: one host in HTTP/1.1, and one way to tell where the body ends, which in HTTP/1.0 is its length.
+    RFC 9112: one host in HTTP/1.1, and one way to tell where the body ends, which in HTTP/1.0 is its length. Codings
+    of the transfer other than chunked are nobody's.
     """
-    hosts, lengths = len(get_headers("Host")), get_headers("Content-Length")
-    if hosts > 1 or (not hosts and version == "HTTP/1.1") or len(lengths) > 1 or (lengths and "," in lengths[0]):
-        return False
-    return version == "HTTP/1.1" or not get_headers("Transfer-Encoding")
+    hosts, codings = len(get_headers(b"host")), get_headers(b"transfer-encoding")
+    if version == "1.1":
+        return hosts == 1 and (not codings or (len(codings) == 1 and codings[0].lower() == "chunked"))
+    return version == "1.0" and hosts <= 1 and not codings
+
+
+def is_to_stay(version: str, get_headers: GetHeaders) -> bool:
+    """Whether the caller wants the connection for another request."""
+    wishes = {wish.strip().lower() for value in get_headers(b"connection") for wish in value.split(",")}
+    return "close" not in wishes and (version == "1.1" or "keep-alive" in wishes)
 
 
 def check_size(head: WebhookHead | Answer, size: int) -> WebhookHead | Answer:

@@ -4,29 +4,22 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
 
 from tornado.iostream import IOStream, SSLIOStream
 
-from shim.answers import MALFORMED
-
-_MAX_BUFFER_BYTES = 1024 * 1024
-_READ_BYTES = 16 * 1024
+READ_BYTES = 16 * 1024
 """How much is read at a time, so what a caller that doesn't wait for its turn can make us keep."""
-_TORNADO_REFUSES = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+_MAX_BUFFER_BYTES = 1024 * 1024
 
 
 class PublicStream(IOStream):
     """A connection, and what has become of it so far."""
 
-    def __init__(self, accepted: socket.socket, *, count_malformed: Callable[[], None]) -> None:
-        super().__init__(accepted, max_buffer_size=_MAX_BUFFER_BYTES, read_chunk_size=_READ_BYTES)
-        self.heard_bytes = 0
-        self.is_new = True
-        """Whether no head has come yet."""
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(accepted, max_buffer_size=_MAX_BUFFER_BYTES, read_chunk_size=READ_BYTES)
         self.was_accepted = False
         """Whether a request on it was let in."""
-        self._count_malformed = count_malformed
+        self.set_nodelay(True)  # answers are written whole
 
     @property
     def peer(self) -> str:
@@ -36,33 +29,33 @@ class PublicStream(IOStream):
                 return str(self.socket.getpeername()[0])
         return ""
 
-    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Read what is there, and count it: so that one who has begun a head differs from one who is silent."""
-        heard = super().read_from_fd(buf)
-        self.heard_bytes += heard or 0
-        return heard
+    def send(self, data: bytes) -> "asyncio.Future[None] | None":
+        """Write what the connection takes now; return what to wait for when that isn't everything.
 
-    def write(self, data: bytes | memoryview) -> "asyncio.Future[None]":
-        """Write, and in place of Tornado's refusal of malformed HTTP, which has no headers and no hook, our own."""
-        if data == _TORNADO_REFUSES:
-            self._count_malformed()
-            data = MALFORMED.closing
-        return super().write(data)
+        `write` makes a future and calls back twice even when nothing is left to be waited for, as nearly always.
+        Raises `StreamClosedError` when there is no connection any more, or none after this.
+        """
+        sent = 0
+        if not self.writing() and not self.closed():
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    sent = self.write_to_fd(memoryview(data))
+                except ConnectionError as error:
+                    self.close(exc_info=error)
+        return self.write(data[sent:]) if sent < len(data) else None
 
 
 class _TlsStream(PublicStream, SSLIOStream):
     """A connection whose handshake is still to be made."""
 
 
-def open_stream(
-    accepted: socket.socket, tls: ssl.SSLContext | None, *, count_malformed: Callable[[], None]
-) -> PublicStream | None:
+def open_stream(accepted: socket.socket, tls: ssl.SSLContext | None) -> PublicStream | None:
     """Make a stream of a connection; None when the caller has gone already."""
     if tls is None:
-        return PublicStream(accepted, count_malformed=count_malformed)
+        return PublicStream(accepted)
     try:
         wrapped = tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
     except OSError:
         accepted.close()
         return None
-    return _TlsStream(wrapped, count_malformed=count_malformed)
+    return _TlsStream(wrapped)

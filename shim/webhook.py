@@ -1,7 +1,6 @@
-"""The public port: accepts connections, hangs up on who is too slow, and drains. Requests are `exchange`'s.
+"""The public port: accepts connections, hangs up on who is too slow, and drains.
 
-Tornado's `HTTPMessageDelegate` and not a `RequestHandler`, which costs a third more CPU a request. For the same
-reason answers are encoded once, and one sweep a second replaces two timers a request.
+One sweep a second replaces two timers a request.
 """
 
 import asyncio
@@ -9,23 +8,21 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import NoReturn, cast
+from typing import NoReturn
 
-from tornado import httputil
-from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.netutil import add_accept_handler
 
+from shim.connection import Connection
 from shim.connection_limits import ConnectionLimits
-from shim.exchange import Exchange, Port
+from shim.exchange import Port
 from shim.intake import Intake
+from shim.lifetime import log_death
 from shim.metrics import WebhookMetrics
 from shim.source_address import TrustedProxies
 from shim.streams import open_stream
 
-_MAX_HEADER_BYTES = 16 * 1024
 
-
-class WebhookServer(httputil.HTTPServerConnectionDelegate):
+class WebhookServer:
     """Serves webhooks on listening sockets, which other processes may listen on too."""
 
     GRACE_SECONDS = 1.0
@@ -45,13 +42,11 @@ class WebhookServer(httputil.HTTPServerConnectionDelegate):
         self._metrics = metrics
         self._get_tls = get_tls
         self._port = Port(intake, metrics, limits, trusted_proxies, asyncio.get_running_loop())
-        # Time-outs are `sweep`'s, and the bound on bodies is the exchange's, which answers it.
-        self._parameters = HTTP1ConnectionParameters(max_header_size=_MAX_HEADER_BYTES, max_body_size=2**62)
-        self._exchanges: dict[HTTP1ServerConnection, Exchange | None] = {}
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._all_closed = asyncio.Event()
         self._sockets: Sequence[socket.socket] = ()
         self._stop_accepting: list[Callable[[], None]] = []
-        metrics.connections.set_function(lambda: len(self._exchanges))
+        metrics.connections.set_function(lambda: len(self._connections))
         metrics.body_bytes.set_function(lambda: self._port.body_bytes)
 
     def serve(self, sockets: Sequence[socket.socket]) -> None:
@@ -68,26 +63,20 @@ class WebhookServer(httputil.HTTPServerConnectionDelegate):
         self._stop_accepting = []
 
     def _serve_connection(self, accepted: socket.socket, _: object) -> None:
-        stream = open_stream(accepted, self._get_tls(), count_malformed=self._metrics.answered["malformed"])
+        stream = open_stream(accepted, self._get_tls())
         if stream is None:
             return
-        connection = HTTP1ServerConnection(stream, self._parameters)
-        self._exchanges[connection] = None
-        connection.start_serving(self)
-        if len(self._exchanges) >= self._limits.max_connections:
+        connection = Connection(self._port, stream)
+        task = self._connections[connection] = self._port.loop.create_task(connection.serve())
+        task.add_done_callback(log_death)
+        task.add_done_callback(lambda _: self._forget(connection))
+        if len(self._connections) >= self._limits.max_connections:
             self._pause()
             self._metrics.pauses.inc()
 
-    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> Exchange:
-        """Wait for the next request of a connection."""
-        exchange = Exchange(self._port, cast(HTTP1Connection, request_conn))
-        self._exchanges[cast(HTTP1ServerConnection, server_conn)] = exchange
-        return exchange
-
-    def on_close(self, server_conn: object) -> None:
-        """Forget a connection."""
-        del self._exchanges[cast(HTTP1ServerConnection, server_conn)]
-        if not self._exchanges:
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection]
+        if not self._connections:
             self._all_closed.set()
         if not self._stop_accepting and not self._port.is_draining:
             self._accept()
@@ -97,11 +86,11 @@ class WebhookServer(httputil.HTTPServerConnectionDelegate):
         while True:
             await asyncio.sleep(1)
             now = self._port.loop.time()
-            is_crowded = len(self._exchanges) > self._limits.max_connections // 2
-            for connection, exchange in list(self._exchanges.items()):
-                if exchange and exchange.is_late(now, is_crowded=is_crowded):
+            is_crowded = len(self._connections) > self._limits.max_connections // 2
+            for connection in [*self._connections]:
+                if connection.is_late(now, is_crowded=is_crowded):
                     self._metrics.timeouts.inc()
-                    await connection.close()
+                    connection.stream.close()
 
     async def drain(self, seconds: float) -> None:
         """Take no more connections, answer what is on its way, and close every connection, within that time."""
@@ -112,25 +101,24 @@ class WebhookServer(httputil.HTTPServerConnectionDelegate):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._close_gradually()
-        await self._close([*self._exchanges])
+        for task in [*self._connections.values()]:
+            task.cancel()
+        await self._wait_until_all_closed()
 
     async def _close_gradually(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.GRACE_SECONDS):
                 await self._wait_until_all_closed()
-        idle = [c for c, exchange in self._exchanges.items() if exchange is None or exchange.is_idle]
         # What has arrived meanwhile is answered: a request that was sent must not meet a closed door.
-        await self._close([connection for connection in idle if _is_silent(connection.stream.socket)])
+        for connection in [*self._connections]:
+            if connection.is_idle and _is_silent(connection.stream.socket):
+                connection.stream.close()
         await self._wait_until_all_closed()
 
     async def _wait_until_all_closed(self) -> None:
-        if self._exchanges:
+        if self._connections:
             self._all_closed.clear()
             await self._all_closed.wait()
-
-    async def _close(self, connections: list[HTTP1ServerConnection]) -> None:
-        for connection in connections:
-            await connection.close()
 
 
 def _is_silent(connection: socket.socket) -> bool:

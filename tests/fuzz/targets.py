@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from aicc.mo.v1.message_pb2 import MoMessage
 
 from shim.credentials import Credentials, parse_basic
+from shim.headers import Headers
 from shim.request_head import WebhookHead, is_unambiguous, read_head
 from shim.source_address import TrustedProxies
 from shim.translation import TRANSLATORS
@@ -19,7 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PROXIES = TrustedProxies(["0.0.0.0/0", "::/0"])
-_VERSIONS = ("HTTP/1.1", "HTTP/1.0")
+_VERSIONS = ("1.1", "1.0", "0.9", "2.0")
 
 
 def read_any_form(body: bytes) -> None:
@@ -58,20 +59,18 @@ def _read_by_python(body: bytes) -> Form | None:
 
 def read_any_head(head: bytes) -> None:
     """A head is one for a webhook or refused, whatever is in it."""
-    method, path, *lines = (head.decode("latin-1") + "\n\n").split("\n")
-    headers: dict[str, list[str]] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers.setdefault(name.title(), []).append(value.strip())
-    get: Callable[[str], list[str]] = lambda name: headers.get(name, [])  # noqa: E731
-    found = read_head(method, path, get)
+    method, target, *lines = (head + b"\n\n").split(b"\n")
+    headers = Headers([(name, value) for name, _, value in (line.partition(b":") for line in lines)])
+    get = headers.get_list
+    assert len(headers.get_all()) == len(lines)
+    found = read_head(method, target, get)
     if isinstance(found, WebhookHead):
         _check_credentials(found.credentials)
-        assert (method, path.endswith(found.target)) == ("POST", True)
+        assert (method, target.endswith(found.target.encode("latin-1"))) == (b"POST", True)
     else:
         assert 400 <= found.status < 500
     assert {is_unambiguous(version, get) for version in _VERSIONS} <= {True, False}
-    assert _PROXIES.find_source("192.0.2.1", get("X-Forwarded-For"))
+    assert _PROXIES.find_source("192.0.2.1", get(b"x-forwarded-for"))
 
 
 def read_any_authorization(value: bytes) -> None:

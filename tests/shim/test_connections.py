@@ -1,5 +1,7 @@
 """The public port's connections: how much is read, how long is waited, and when one is closed."""
 
+import contextlib
+
 import pytest
 
 from shim.connection_limits import ConnectionLimits
@@ -115,7 +117,7 @@ async def test_malformed_http_is_refused(shim: RunningShim) -> None:
         assert (await caller.reader.readline()).startswith(b"HTTP/1.1 400 ")
     async with Caller(shim.listen) as caller:
         caller.send(encode_request(headers=(("X", "x" * 20_000),)))
-        assert await caller.is_closed()
+        assert (await caller.reader.readline()).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_who_is_too_slow_is_hung_up_on(open_shim_with: OpenShim) -> None:
@@ -124,5 +126,6 @@ async def test_who_is_too_slow_is_hung_up_on(open_shim_with: OpenShim) -> None:
         async with Caller(shim.listen) as idle, Caller(shim.listen) as slow:
             slow.send(encode_request()[:-1])
             assert await idle.is_closed()
-            assert await slow.is_closed()
+            with contextlib.suppress(ConnectionError):  # when it was hung up on before it began
+                assert await slow.is_closed()
         assert await shim.metric("mo_webhook_timeouts_total") == 2

@@ -49,7 +49,7 @@ async def test_500_callers_who_send_a_byte_now_and_then_are_hung_up_on(open_shim
     async with open_shim_with(connections=IMPATIENT) as shim, contextlib.AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(Caller(shim.listen)) for _ in range(500)]
         head, _, _ = encode_request().partition(b"\r\n\r\n")
-        slow = [send_slowly(callers[:250], head), send_slowly(callers[250:], head + b"\r\n\r\n")]
+        slow = [send_slowly(callers[:250], head + b"\r\nX-Slow: "), send_slowly(callers[250:], head + b"\r\n\r\n")]
         async with traffic(shim.listen) as flow:
             hung_up = asyncio.gather(*(is_hung_up_on(caller) for caller in callers))
             while not hung_up.done():
@@ -68,6 +68,13 @@ async def test_who_begins_its_next_head_has_no_longer_for_it_than_for_the_first(
         slow.send(b"POST")
         assert await is_hung_up_on(slow)
         assert (await idle.post()).status == 204
+
+
+async def test_who_begins_its_next_head_right_after_a_request_has_no_longer_either(open_shim_with: OpenShim) -> None:
+    async with open_shim_with(connections=IMPATIENT) as shim, Caller(shim.listen) as slow:
+        slow.send(encode_request() + b"POST")
+        assert (await slow.read()).status == 204
+        assert await is_hung_up_on(slow)
 
 
 async def test_a_head_without_an_end_is_cut_off(shim: RunningShim) -> None:
@@ -145,7 +152,7 @@ async def test_strangers_bodies_leave_room_for_those_of_customers(open_shim_with
 async def test_silent_connections_make_room_when_there_are_too_many(
     open_shim_with: OpenShim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shim.exchange._CROWDED_SECONDS", 0.1)
+    monkeypatch.setattr("shim.connection._CROWDED_SECONDS", 0.1)
     limits = ConnectionLimits(max_connections=10)
     async with open_shim_with(connections=limits) as shim, contextlib.AsyncExitStack() as stack:
         customer = await stack.enter_async_context(Caller(shim.listen))

@@ -47,7 +47,7 @@ def test_without_a_trusted_proxy_nobody_has_a_source() -> None:
 async def test_a_connection_that_is_gone_has_no_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as caller:
         accepted, _ = server.accept()
-        stream = PublicStream(accepted, count_malformed=lambda: None)
+        stream = PublicStream(accepted)
         assert stream.peer == "127.0.0.1"
         caller.close()
         stream.close()
