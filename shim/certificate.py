@@ -1,19 +1,16 @@
 """The certificate of the public port, read again when its files change."""
 
-import asyncio
 import logging
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from shim.errors import StartError
+from shim.followed_files import FollowedFiles
 from shim.health import Readiness, Reason
 
 _log = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Certificate:
     def __init__(self, files: CertificateFiles) -> None:
         """Read the files. Raises `StartError` when they can't be used."""
         self._files = files
-        self._known = self._look()
+        self._followed = FollowedFiles((files.certificate, files.key))
         self._fault = ""
         try:
             self._context = _read(files)
@@ -41,16 +38,10 @@ class Certificate:
         """Return what a new connection is to use."""
         return self._context
 
-    async def follow(self) -> NoReturn:
-        """Read the files again when they have changed and then been still for a second; for ever."""
-        before = self._known
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            now = self._look()
-            if now == before != self._known:
-                self._known = now
-                self._read_again()
-            before = now
+    async def follow(self) -> None:
+        """Read the files again whenever they have changed; for ever."""
+        async for _ in self._followed.changes():
+            self._read_again()
 
     def find_reasons(self) -> Iterable[Reason]:
         """Return what is wrong with the files."""
@@ -68,9 +59,6 @@ class Certificate:
             self._fault = ""
             _log.info("certificate_reloaded", extra={"file": str(self._files.certificate)})
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_fingerprint(path) for path in (self._files.certificate, self._files.key)]
-
 
 def _read(files: CertificateFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -87,11 +75,3 @@ def _explain(files: CertificateFiles, error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         why = f"{error.reason or 'no PEM'}; give a chain and the key of its first certificate, without a pass phrase"
     return f"can't use {files.certificate} (--tls-cert) with {files.key} (--tls-key): {why}."
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

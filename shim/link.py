@@ -1,7 +1,6 @@
 """The shim's one connection to the service: the only module here that knows gRPC."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
@@ -72,7 +71,6 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # Two shims in one process don't share a connection.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
 

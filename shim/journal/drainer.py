@@ -201,7 +201,7 @@ class Drainer:
 
     async def _hand_over_next(self) -> None:
         # While the service is away, one entry is probe enough.
-        limit = 1 if self._failures else _MAX_ENTRIES
+        limit = 1 if self._failures and not self._handover.wants_others else _MAX_ENTRIES
         entries = await self._do(lambda: self._read(limit))
         self._note(entries)
         if not entries:

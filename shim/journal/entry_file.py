@@ -32,6 +32,7 @@ PRAGMA user_version = 1;
 """
 _PRUNED_AT_ONCE = 2_000
 _PAGES_FREED_AT_ONCE = 1_000
+_BUSY_MS = 1_000
 COMPANIONS = ("-wal", "-shm")
 
 
@@ -61,11 +62,14 @@ class EntryFile:
                 raise DamagedError("its last entries are missing")
             row = self._connection.execute("SELECT stamp FROM entry WHERE number = ?", (self.last_number,)).fetchone()
             self.last_stamp: int = row[0] if row else 0
+            self._has_traces = True
+            """Whether its pages or its WAL may hold what was handed over."""
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             on_failure.pop_all()
 
     def append(self, entries: Sequence[Entry], *, handed: int) -> None:
         """Have the entries on disk when this returns, and some of those that were handed over deleted."""
+        self._has_traces = True
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", [(*entry, entry.checksum) for entry in entries]
@@ -74,15 +78,25 @@ class EntryFile:
         self.last_number = entries[-1].number
         self.first_number = pruned_to
 
-    def prune(self, handed: int) -> bool:
-        """Delete a slice of what was handed over, and give its pages back; False when there is none."""
-        if min(handed, self.last_number) < self.first_number:
+    def tidy(self, handed: int) -> bool:
+        """Take a step to a file without what was handed over; False when there is none to take now.
+
+        A slice of entries is deleted, or a slice of free pages is given back; or, when nothing waits any more, the WAL
+        is emptied: no word of any message is left then.
+        """
+        if min(handed, self.last_number) >= self.first_number:
+            with self._transaction():
+                pruned_to = self._prune(handed)
+            self.first_number = pruned_to
+            return True
+        if not self._has_traces:
             return False
-        with self._transaction():
-            pruned_to = self._prune(handed)
-        self.first_number = pruned_to
-        self._connection.execute(f"PRAGMA incremental_vacuum({_PAGES_FREED_AT_ONCE})").fetchall()
-        return True
+        if self._connection.pragma("freelist_count"):
+            self._connection.execute(f"PRAGMA incremental_vacuum({_PAGES_FREED_AT_ONCE})").fetchall()
+            return True
+        if self.first_number > self.last_number:
+            self._has_traces = not empty_wal(self._connection)
+        return False
 
     def close(self) -> None:
         """Close the file."""
@@ -142,10 +156,22 @@ def check_version(path: Path, connection: apsw.Connection) -> None:
 
 
 def _prepare(connection: apsw.Connection) -> None:
-    connection.set_busy_timeout(1_000)
+    connection.set_busy_timeout(_BUSY_MS)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("journal_size_limit", 2**24)
+    # What is deleted is overwritten in pages that stay; those that get free are given back anyway.
+    connection.pragma("secure_delete", "fast")
+
+
+def empty_wal(connection: apsw.Connection) -> bool:
+    """Have all of the WAL in the file, and nothing in the WAL; False when somebody reads just now."""
+    connection.set_busy_timeout(0)
+    try:
+        ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.set_busy_timeout(_BUSY_MS)
+    return not is_busy
 
 
 def _create(path: Path, first_number: int) -> None:

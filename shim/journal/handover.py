@@ -34,18 +34,33 @@ _DONE = {
 _NOT_ABOUT_AN_ENTRY = {"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 """Faults of the service, or of who is called so: no entry is to blame, and an operator mends them."""
 _TRIES = 3
+_TRIES_ALONE = 60
+"""Where no other message can show whether the service is well: about a minute."""
+_MOST_WITNESSES = 3
 _KNOWN_KINDS = frozenset(EntryKind)
 KeepAside = Callable[[Parcel, str], None]
 
 
 class Handover:
-    """Hands entries over, each until the service has it in one way or another."""
+    """Hands entries over, each until the service has it in one way or another.
+
+    An entry that it fails on is to blame only when it takes another one meanwhile: a service that fails on everything
+    is waited for.
+    """
 
     def __init__(self, link: Link, keep_aside: KeepAside, metrics: JournalMetrics) -> None:
         self._link = link
         self._keep_aside = keep_aside
         self._metrics = metrics
         self._tries: dict[str, int] = {}
+        self._parcels: Sequence[Parcel] = ()
+        self._taken: Parcel | None = None
+        """The last message that the service took: it knows it, and says so when it is well."""
+
+    @property
+    def wants_others(self) -> bool:
+        """Whether it has an entry that may be to blame, so that others are needed to compare it with."""
+        return any(tries >= _TRIES for tries in self._tries.values())
 
     async def hand_over(self, parcels: Sequence[Parcel]) -> None:
         """Have the service take all parcels, the messages in their order.
@@ -53,6 +68,7 @@ class Handover:
         What nobody takes is kept aside. Raises `ServiceUnavailableError` when it can't now: then some may be handed
         over already, and all may be tried again.
         """
+        self._parcels = parcels
         messages = [parcel for parcel in parcels if parcel.entry.kind == EntryKind.MESSAGE]
         requests = [parcel for parcel in parcels if parcel.entry.kind == EntryKind.QUARANTINE]
         if messages:
@@ -77,9 +93,10 @@ class Handover:
                 await self._ingest(messages[:middle])
                 await self._ingest(messages[middle:])
                 return
-            self._count_try(messages[0], fault)
+            await self._check_blame(messages[0], fault)
             await self._refuse(messages[0], [FieldViolation(description=f"the service failed on it: {fault}")])
             return
+        self._taken = messages[-1]
         for parcel, result in zip(messages, results, strict=True):
             await self._settle(parcel, result)
 
@@ -108,23 +125,51 @@ class Handover:
                 for parcel in requests:
                     await self._quarantine([parcel])
                 return
-            self._count_try(requests[0], fault)
+            await self._check_blame(requests[0], fault)
             self._set_aside(requests[0], str(fault))
             return
         self._metrics.handed_over["quarantined"].inc(len(requests))
 
-    def _count_try(self, parcel: Parcel, fault: ServiceFaultError) -> None:
-        """Raise `ServiceUnavailableError` while the fault may pass."""
+    async def _check_blame(self, parcel: Parcel, fault: ServiceFaultError) -> None:
+        """Raise `ServiceUnavailableError` while the fault may pass, or be that of the service."""
         if str(fault) in _NOT_ABOUT_AN_ENTRY:
             raise ServiceUnavailableError(str(fault)) from fault
         tries = self._tries[parcel.entry_id] = self._tries.get(parcel.entry_id, 0) + 1
-        if tries < _TRIES:
+        if tries < _TRIES or not await self._is_to_blame(parcel, tries):
             raise ServiceUnavailableError(str(fault)) from fault
+
+    async def _is_to_blame(self, parcel: Parcel, tries: int) -> bool:
+        """Whether the service takes another message while it fails on this entry. That one is handed over again."""
+        witnesses = [self._taken] if self._taken else _find_witnesses(self._parcels, parcel)
+        if not witnesses:
+            return tries >= _TRIES_ALONE
+        for witness in witnesses:
+            try:
+                await self._link.send(FROM_JOURNAL + witness.entry.payload)
+            except ServiceFaultError:
+                continue
+            return True
+        return False
 
     def _set_aside(self, parcel: Parcel, reason: str) -> None:
         self._keep_aside(parcel, reason)
         self._metrics.handed_over["kept_aside"].inc()
         _log.error("entry_kept_aside", extra={"entry_id": parcel.entry_id, "reason": reason})
+
+
+def _find_witnesses(parcels: Sequence[Parcel], suspect: Parcel) -> Sequence[Parcel]:
+    """Return some messages that may be handed over before the suspect: each the first of another conversation."""
+    first: dict[tuple[str, str] | None, Parcel] = {}
+    for parcel in parcels:
+        if parcel.entry.kind == EntryKind.MESSAGE:
+            first.setdefault(_conversation_of(parcel), parcel)
+    own = _conversation_of(suspect) if suspect.entry.kind == EntryKind.MESSAGE else None
+    return [parcel for conversation, parcel in first.items() if conversation not in {None, own}][:_MOST_WITNESSES]
+
+
+def _conversation_of(parcel: Parcel) -> tuple[str, str] | None:
+    kept = decode_kept(parcel.entry.payload)
+    return (kept.message.channel_config_id, kept.message.sender) if kept else None
 
 
 def _encode_accepted(parcel: Parcel, reasons: Sequence[FieldViolation]) -> bytes | None:

@@ -14,6 +14,7 @@ import apsw
 
 from shim.errors import StartError
 from shim.journal.entry import Entry, Parcel
+from shim.journal.entry_file import empty_wal
 
 _log = logging.getLogger(__name__)
 
@@ -94,8 +95,10 @@ class Progress:
         return Parcel(entry_id, Entry(0, *columns))
 
     def drop_aside(self, parcel: Parcel) -> None:
-        """Let go of what was kept aside, once somebody took it."""
+        """Let go of what was kept aside, once somebody took it; no word of it is left."""
         self._try("DELETE FROM aside WHERE entry_id = ?", [(parcel.entry_id,)])
+        with contextlib.suppress(apsw.Error):  # of which the statement before has told, or the next one will
+            empty_wal(self._connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -134,6 +137,7 @@ def _open(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(1_000)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "normal")
+        connection.pragma("secure_delete", "on")
         with connection:
             connection.execute(_SCHEMA)
         _read(connection)

@@ -135,10 +135,9 @@ class Journal:
             if group:
                 error = self._store(group)
                 self._loop.call_soon_threadsafe(self._settle, group, error)
-            elif is_open:
+            else:
                 self._tidy()
-        if self._file:
-            self._file.close()
+        self._drop_file()
 
     def _next_group(self) -> tuple[list[_Append], bool]:
         """Wait for what is to be written; nothing came in a second, or this was the last: an empty or last group."""
@@ -198,9 +197,9 @@ class Journal:
         self._marks.add_bytes(self.slot, sum(len(item.payload) + ENTRY_BYTES for item in group))
 
     def _tidy(self) -> None:
-        """Give the disk back what was handed over, while nothing else is to be done."""
+        """Give the disk back what was handed over, and leave no word of it, while nothing else is to be done."""
         try:
-            while self._file and self._queue.empty() and self._file.prune(self._marks.handed(self.slot)):
+            while self._file and self._queue.empty() and self._file.tidy(self._marks.handed(self.slot)):
                 pass
         except apsw.Error as error:
             # What can't be deleted now can be later; what is damaged shows at the next append.

@@ -16,6 +16,19 @@ from tests.shim.fake_service import PASSWORD, FakeService, make_replica
 from tests.shim.running import Events, OpenShim, RunningShim
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """Give the service more time than the shim does: a machine that stalls is no service that is away.
+
+    Who tests what comes of these times sets them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shim.link.BATCH_SECONDS", 30.0)
+        patch.setattr("shim.link.QUESTION_SECONDS", 30.0)
+        patch.setattr("shim.link.REPORT_SECONDS", 30.0)
+        yield
+
+
 @pytest.fixture
 def events() -> Iterator[Events]:
     """What is logged; nothing of it may ever hold a secret."""

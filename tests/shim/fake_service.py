@@ -40,6 +40,8 @@ from aicc.mo.v1.message_ingest_pb2 import (
 )
 from aicc.mo.v1.message_pb2 import MoMessage
 
+from tests.ports import reserve_address
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 USER = "mo-user"
@@ -131,8 +133,8 @@ class FakeService:
     async def start(self) -> None:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(self._handlers())
-        port = server.add_insecure_port(self.listen or "127.0.0.1:0")
-        self.listen = f"127.0.0.1:{port}"
+        self.listen = self.listen or reserve_address()
+        server.add_insecure_port(self.listen)
         await server.start()
         self._server = server
 

@@ -134,6 +134,8 @@ FRAMING = {
     "NULs": raw(bytes(100) + b"\r\n\r\n", 400),
     "a TLS handshake": raw(bytes.fromhex("16030100700100006c0303") + bytes(100) + b"\r\n\r\n", 400),
     "a header of 20,000 bytes": raw(framed("X-Long: " + "x" * 20_000), 431),
+    "a target of 20,000 bytes": raw(encode_request(BODY, path=PATH + "x" * 20_000), 431),
+    "20,000 bytes of empty lines": raw(b"\r\n" * 10_000, 431),
     "5,000 headers": raw(framed(*(f"X-{number}: x" for number in range(5_000))), 431),
     "a method in lower case": raw(encode_request(BODY, method="post"), 400),
     "a method that nobody knows": raw(encode_request(BODY, method="BREW"), 400),

@@ -53,7 +53,7 @@ class Host:
 
     async def hand_over(self) -> list[str]:
         """Hand everything over; return the messages of the service, in the order in which they came first."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await self.open_drainer().hand_over_all()
         return self.delivered
 
@@ -89,7 +89,7 @@ class Host:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what no event tells of: shared memory, and another process."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while not condition():
             await _turn()
 

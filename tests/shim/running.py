@@ -38,7 +38,7 @@ class Events(logging.Handler):
         return next(event for event in map(json.loads, self.lines) if event["event"] == name)
 
     async def wait_for(self, name: str, times: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while self.count(name) < times:
                 self._changed.clear()
                 await self._changed.wait()

@@ -222,7 +222,11 @@ async def test_a_channel_that_changed_otherwise_is_not_computed_again(shim: Runn
     assert await shim.computations() == 1
 
 
-async def test_the_service_is_asked_once_a_second_about_a_channel(shim: RunningShim) -> None:
+async def test_the_service_is_asked_now_and_then_about_a_channel(
+    shim: RunningShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.link.QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr("shim.questions._SECONDS_BETWEEN", 1_000.0)
     shim.service.may_answer_questions.clear()
     asked = [asyncio.create_task(shim.post(authorization=basic(password=str(number)))) for number in range(4)]
     responses = await asyncio.gather(*asked)

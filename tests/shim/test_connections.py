@@ -99,6 +99,31 @@ async def test_a_form_may_arrive_in_pieces_and_ask_first(shim: RunningShim) -> N
         assert (await caller.read()).status == 204
 
 
+async def test_who_asks_first_behind_another_request_is_told_in_its_turn(shim: RunningShim) -> None:
+    head, _, body = encode_request(headers=(("Expect", "100-continue"),)).partition(b"\r\n\r\n")
+    async with Caller(shim.listen) as caller:
+        caller.send(encode_request() + head + b"\r\n\r\n")
+        assert (await caller.read()).status == 204
+        assert (await caller.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        caller.send(body)
+        assert (await caller.read()).status == 204
+
+
+async def test_a_fault_of_ours_while_a_head_is_read_is_a_500_and_a_line_in_the_log(
+    shim: RunningShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shim.exchange.read_head", fail)
+        async with Caller(shim.listen) as caller:
+            assert (await caller.post()).status == 500
+            assert await caller.is_closed()
+    assert shim.events.count("request_failed") == 1
+    assert (await shim.post()).status == 204
+
+
 async def test_a_caller_who_hangs_up_harms_nobody(shim: RunningShim) -> None:
     shim.service.may_answer.clear()
     async with Caller(shim.listen) as leaver:

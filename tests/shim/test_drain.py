@@ -132,7 +132,7 @@ async def test_a_host_reports_itself_to_the_service(tmp_path: Path) -> None:
         grpc.aio.insecure_channel(service.listen) as channel,
     ):
         directory = ChannelDirectoryStub(channel)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not (reports := (await directory.ListShims(ListShimsRequest())).shims):
                 pass
     (report,) = reports

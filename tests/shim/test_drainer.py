@@ -259,12 +259,39 @@ async def test_a_message_that_the_service_chokes_on_is_found_and_quarantined(hos
     await journal.close()
 
 
+async def test_a_service_that_fails_on_everything_is_waited_for(host: Host) -> None:
+    host.service.ingest_failure = grpc.StatusCode.INTERNAL
+    journal = host.open_journal()
+    await append(journal, *[message(f"SM{number}", sender=f"whatsapp:+{number % 3}") for number in range(9)])
+    async with host.draining() as drainer:
+        await until(lambda: len(host.service.batches) >= 60)  # three tries of each message, and more
+        assert (drainer.state.messages, drainer.state.last_failure) == (9, "INTERNAL")
+        host.service.ingest_failure = None
+        await host.wait_until_empty()
+    assert host.service.quarantined == {}
+    assert sorted(set(host.delivered)) == [f"SM{number}" for number in range(9)]
+    await journal.close()
+
+
+async def test_a_message_is_to_blame_when_another_one_is_taken_and_those_behind_it_wait_their_turn(host: Host) -> None:
+    host.service.poison = {"SM0": grpc.StatusCode.INTERNAL}
+    journal = host.open_journal()
+    await append(journal, *[message(f"SM{number}", sender=f"whatsapp:+{number % 2}") for number in range(6)])
+    await host.hand_over()
+    (kept,) = host.service.quarantined.values()
+    assert dict(parse_qsl(kept.body.decode()))["MessageSid"] == "SM0"
+    first = list(dict.fromkeys(host.delivered))
+    assert [sid for sid in first if sid in {"SM1", "SM3", "SM5"}] == ["SM1", "SM3", "SM5"]
+    assert [sid for sid in first if sid in {"SM2", "SM4"}] == ["SM2", "SM4"]
+    await journal.close()
+
+
 async def test_what_not_even_the_quarantine_takes_is_kept_aside(host: Host, events: Events) -> None:
     host.service.poison = {"SM2": grpc.StatusCode.INTERNAL}
     host.service.quarantine_failure = grpc.StatusCode.INTERNAL
     journal = host.open_journal()
     await append_all(journal, "SM1", "SM2", "SM3")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         state = await host.open_drainer().hand_over_all()
     assert (state.messages, state.kept_aside) == (0, 1)
     assert events.count("entry_kept_aside") == 1
@@ -351,7 +378,7 @@ async def test_an_entry_of_a_kind_that_only_a_newer_shim_knows_is_kept_for_it(ho
     newer: Any = 77
     assert await append(journal, b"?", kind=newer) == [None]
     await append_all(journal, "SM1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         state = await host.open_drainer().hand_over_all()
     assert (host.delivered, state.messages, state.kept_aside) == (["SM1"], 0, 1)
     await journal.close()
@@ -368,7 +395,7 @@ async def test_a_message_is_restored_as_the_form_of_its_own_integrator(
     journal = host.open_journal()
     integrators = {"SM1": "other", "SM2": "twilio", "SM3": "of another shim"}
     await append(journal, *[encode_kept(message(sid), integrator) for sid, integrator in integrators.items()])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         state = await host.open_drainer().hand_over_all()
     assert [kept.integrator for kept in host.service.quarantined.values()] == ["other", "twilio"]
     assert next(iter(host.service.quarantined.values())).body == b"sid=SM1"

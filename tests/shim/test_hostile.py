@@ -31,7 +31,7 @@ async def play(listen: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def test_a_hostile_request_is_answered_correctly_or_hung_up_on(shim: RunningShim, case: Case) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await play(shim.listen, case)
     assert await shim.metric("mo_webhook_body_bytes") == 0
     assert not shim.events.count("request_failed")

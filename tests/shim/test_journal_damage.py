@@ -77,7 +77,7 @@ async def assert_readable_is_delivered(host: Host, readable: set[str]) -> None:
     drainer = host.open_drainer()
     journal = host.open_journal()
     await append_all(journal, "new")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await drainer.hand_over_all()
     await journal.close()
     delivered = host.delivered
@@ -145,7 +145,7 @@ async def test_whatever_happens_to_the_files_nothing_readable_is_lost(
 async def test_the_damaged_file_is_kept_and_counted(host: Host, events: Events) -> None:
     await fill(host, is_checkpointed=True)
     change(host.folder / "0.db", flip(20 * PAGE + 1_000))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         state = await host.open_drainer().hand_over_all()
     assert (state.damaged, state.messages) == (1, 0)
     assert events.count("journal_damaged") == 1

