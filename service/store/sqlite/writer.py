@@ -114,7 +114,7 @@ class Writer:
             is_open = None not in group
             wanted = [operation for operation in group if operation is not None]
             if wanted:
-                self._settle(self._run_group(wanted))
+                self._run_group(wanted)
         self._refuse_the_rest()
         self._connection.close()
 
@@ -124,16 +124,20 @@ class Writer:
             if operation is not None:
                 self._settle([Outcome(operation, None, StoreUnavailable("the store is closed; retry elsewhere"))])
 
-    def _run_group(self, group: Sequence[Operation[Any]]) -> Sequence[Outcome]:
+    def _run_group(self, group: Sequence[Operation[Any]]) -> None:
         """Run a group in one transaction; when one of it breaks, each in its own."""
         try:
-            return self._transact(group)
+            outcomes, transaction = self._transact(group)
         except Exception as error:  # noqa: BLE001 - handed to the callers, who are told apart below
             if len(group) > 1 and not isinstance(error, CommitFailed):
-                return [outcome for operation in group for outcome in self._run_group([operation])]
-            return [Outcome(operation, None, _in_our_words(error)) for operation in group]
+                for operation in group:
+                    self._run_group([operation])
+            else:
+                self._settle([Outcome(operation, None, _in_our_words(error)) for operation in group])
+        else:
+            self._settle(outcomes, transaction)
 
-    def _transact(self, group: Sequence[Operation[Any]]) -> Sequence[Outcome]:
+    def _transact(self, group: Sequence[Operation[Any]]) -> tuple[Sequence[Outcome], Transaction]:
         connection = self._connection
         self._last_at = max(self._last_at, self._clock())
         transaction = Transaction(connection, self._last_at)
@@ -146,8 +150,7 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._announce(transaction)
-        return outcomes
+        return outcomes, transaction
 
     def _set_durable(self, is_durable: bool) -> None:
         # A later durable commit syncs the same file, and with it what came before.
@@ -155,23 +158,15 @@ class Writer:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._is_durable = is_durable
 
-    def _announce(self, transaction: Transaction) -> None:
-        if transaction.ready or transaction.dead_letters or transaction.directory_changed:
-            self._loop.call_soon_threadsafe(self._tell, transaction)
+    def _settle(self, outcomes: Sequence[Outcome], committed: Transaction | None = None) -> None:
+        # In one go: the loop takes the interpreter when it is woken, and a second call would wait until it sleeps.
+        self._loop.call_soon_threadsafe(self._tell, outcomes, committed)
 
-    def _tell(self, transaction: Transaction) -> None:
-        for listener in self._listeners:
-            if transaction.ready:
-                listener.on_ready(transaction.ready)
-            if transaction.arrivals:
-                listener.on_arrivals(transaction.arrivals)
-            if transaction.dead_letters:
-                listener.on_dead_letters(transaction.dead_letters)
-            if transaction.directory_changed:
-                listener.on_directory_change()
-
-    def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        self._loop.call_soon_threadsafe(_resolve, outcomes)
+    def _tell(self, outcomes: Sequence[Outcome], committed: Transaction | None) -> None:
+        _resolve(outcomes)
+        if committed:
+            for listener in self._listeners:
+                _announce(committed, listener)
 
 
 class CommitFailed(Exception):
@@ -200,6 +195,17 @@ def _in_our_words(error: Exception) -> Exception:
         unavailable.__cause__ = error
         return unavailable
     return error
+
+
+def _announce(committed: Transaction, listener: StoreListener) -> None:
+    if committed.ready:
+        listener.on_ready(committed.ready)
+    if committed.arrivals:
+        listener.on_arrivals(committed.arrivals)
+    if committed.dead_letters:
+        listener.on_dead_letters(committed.dead_letters)
+    if committed.directory_changed:
+        listener.on_directory_change()
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
