@@ -6,6 +6,7 @@ TESTS ?= tests
 FULL_MINUTES ?= 8
 SOAK_HOURS ?= 8
 FUZZ_SECONDS ?= 60
+RULES := tests/service_properties tests/service/test_routing_properties.py
 PYTEST_FLAGS ?= $(if $(CI),--durations=15)
 DESCRIPTOR := out/aicc-mo-v1.binpb
 BASELINE := protos/baseline.binpb
@@ -31,13 +32,14 @@ run: ready ## Service and shim on this machine, with a demo channel; Ctrl-C ends
 	@exec $(BIN)/python -m shim.demo
 
 test: ready ## All tests, on all cores (TESTS=path/to/test.py for some)
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not postgres' $(PYTEST_FLAGS) $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not full' $(PYTEST_FLAGS) $(TESTS)
 
-test-postgres: ready ## The contract of a store on PostgreSQL: MO_TEST_POSTGRES=DSN, or a server of its own
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m postgres $(PYTEST_FLAGS) tests/service
+test-postgres: ready ## Of these, what needs PostgreSQL: MO_TEST_POSTGRES=DSN or a folder, else a server of its own
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'postgres and not full' $(PYTEST_FLAGS) $(TESTS)
 
-test-full: test-postgres ## PostgreSQL, the feed's rules and every fault, at length; 14 minutes
-	@MO_STRESS_SECONDS=30 $(BIN)/python -m pytest -n 2 --hypothesis-profile=full --timeout=900 tests/service_properties
+test-full: ready ## The rules of feed and routes, and every fault, on both stores, at length; 14 minutes
+	@MO_STRESS_SECONDS=30 $(BIN)/python -m pytest -n 2 --hypothesis-profile=full --timeout=900 $(RULES)
+	@$(BIN)/python -m pytest -m full tests
 	@$(BIN)/python -m tests.faults --minutes $(FULL_MINUTES) $(FULL_FLAGS)
 
 soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)
@@ -45,11 +47,14 @@ soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)
 
 check: lint types proto-lint proto-breaking test ## What CI checks first; test-full is the rest
 
-bench: ready ## What a message costs beside a bare Tornado handler (needs wrk; BENCH_FLAGS=--json)
-	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+bench: bench-ready ## What everything costs beside other ways to build it; 8 minutes (needs wrk; BENCH_FLAGS='--json')
+	@$(BIN)/python -m tests.bench targets $(BENCH_FLAGS)
 
-bench-long: ready ## Outage, flood and whatever else takes minutes (needs wrk; BENCH_FLAGS='outage --json')
-	@$(BIN)/python -m tests.bench.long $(BENCH_FLAGS)
+bench-quick: bench-ready ## What a message costs beside bare Tornado and FastAPI handlers; a minute
+	@$(BIN)/python -m tests.bench quick $(BENCH_FLAGS)
+
+bench-long: bench-ready ## Outage, flood, flatness and whatever else takes minutes (BENCH_FLAGS='outage --json')
+	@$(BIN)/python -m tests.bench long $(BENCH_FLAGS)
 
 fuzz: ready ## Strangers' bytes at length, guided by coverage (FUZZ_SECONDS=60 each; Linux, installs atheris)
 	@$(BIN)/python -m pip install --quiet 'atheris>=3'
@@ -70,7 +75,7 @@ format: ready ## Formats the Python code and the protos in place
 
 coverage: ready ## Tests with branch coverage, child processes included
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(TESTS)
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal -m 'not full' $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -99,6 +104,7 @@ lock: tools ## Locks requirements*.txt anew, keeping versions (LOCK_FLAGS=--upgr
 	@$(BIN)/python -m pip install --quiet 'uv>=0.13'
 	@$(LOCK) pyproject.toml -o requirements.txt
 	@$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	@$(LOCK) --group bench -c requirements-dev.txt -o requirements-bench.txt
 
 # One lock for every system and Python, asked of pip's index; no host name gets into it.
 LOCK := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX='$(PIP_INDEX_URL)') $(BIN)/uv pip compile --quiet --system-certs \
@@ -119,6 +125,9 @@ tools: .venv/.finished-for
 ready: tools .venv/.project
 	@$(GENERATE) --quiet
 
+# The same, and what the benchmarks compare us with.
+bench-ready: ready .venv/.with-baselines
+
 # From scratch whenever it isn't usable or the locked versions changed: nothing half-made survives.
 .venv/.finished-for: requirements-dev.txt $(if $(IS_USABLE),,FORCE)
 	@python=$$(.ci/find-python $(PYTHON)) || exit 1; \
@@ -131,6 +140,10 @@ ready: tools .venv/.project
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv/.with-baselines: .venv/.finished-for requirements-bench.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bench.txt
+	@touch $@
+
 FORCE:
-.PHONY: FORCE help run test test-postgres test-full soak check bench bench-long fuzz lint types format coverage stubs descriptor \
+.PHONY: FORCE help run test test-postgres test-full soak check bench bench-quick bench-long bench-ready fuzz lint types format coverage stubs descriptor \
 	proto-lint proto-breaking proto-baseline dist lock clean tools ready

@@ -30,12 +30,13 @@ from service.routed_channels import RoutedChannels
 from service.rpc.credentials import build_credentials
 from service.rpc.server import Health, build_server
 from service.secrets import KeyFile
-from service.security import Security, tell_openness
-from service.settings import Settings, build_command
+from service.security import Security, find_openness, tell_openness
+from service.settings import NEEDS_ASYNCPG, Settings, build_command
 from service.signals import Signal
 from service.signatures import SignatureSecrets
 from service.store.contract import Store
 from service.store.sqlite import SqliteStore, microseconds_now
+from service.tools import find_tool
 
 if TYPE_CHECKING:  # at run time service.rpc imports it first, and quietens it
     import grpc
@@ -92,34 +93,12 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         key_file.check()
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
-        changed = Signal()
-        feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
-        store.listen(_Listener(feed, changed))
-        channels = RoutedChannels(store)
-        _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
-        health = Health()
-        directory = ChannelDirectory(store, channels, changed, settings.hashing)
-        passwords = ChannelPasswords(directory, store, settings.hashing, microseconds_now)
-        signatures = SignatureSecrets(directory, store, key_file, microseconds_now)
-        replays_started = Signal()
-        _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
-        _keep_running(stack, Pruner(store).run())
-        server = build_server(
-            channels=channels,
-            directory=directory,
-            passwords=passwords,
-            signatures=signatures,
-            feed=feed,
-            store=store,
-            health=health,
-            replays_started=replays_started,
-            clock=microseconds_now,
-            find_policy=(lambda: security.roles.current) if security else None,
-        )
-        readiness = Readiness(store, health.set_serving)
-        listen = _listen(server, settings.listen, security)
-        await server.start()
-        stack.push_async_callback(server.stop, DRAIN_SECONDS)
+        parts = _put_together(stack, settings, store, key_file, security)
+        listen = _listen(parts.server, settings.listen, security)
+        await parts.server.start()
+        stack.push_async_callback(parts.server.stop, DRAIN_SECONDS)
+        openness = () if security else find_openness(listen)
+        readiness = Readiness(store, parts.health.set_serving, openness)
         admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
         await readiness.look()
         _keep_running(stack, readiness.watch())
@@ -130,8 +109,46 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
             yield RunningService(listen, admin_listen)
         finally:
             await readiness.drain()
-            changed.close()
-            feed.close()
+            parts.changed.close()
+            parts.feed.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What has to be started, or told that it ends."""
+
+    server: grpc.aio.Server
+    health: Health
+    feed: MessageFeed
+    changed: Signal
+
+
+def _put_together(
+    stack: AsyncExitStack, settings: Settings, store: Store, key_file: KeyFile, security: Security | None
+) -> _Parts:
+    """Build everything on a store, up to a server that isn't started, and begin what runs by itself."""
+    changed, replays_started = Signal(), Signal()
+    feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
+    store.listen(_Listener(feed, changed))
+    channels = RoutedChannels(store)
+    directory = ChannelDirectory(store, channels, changed, settings.hashing)
+    health = Health()
+    _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
+    _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
+    _keep_running(stack, Pruner(store).run())
+    server = build_server(
+        channels=channels,
+        directory=directory,
+        passwords=ChannelPasswords(directory, store, settings.hashing, microseconds_now),
+        signatures=SignatureSecrets(directory, store, key_file, microseconds_now),
+        feed=feed,
+        store=store,
+        health=health,
+        replays_started=replays_started,
+        clock=microseconds_now,
+        find_policy=(lambda: security.roles.current) if security else None,
+    )
+    return _Parts(server, health, feed, changed)
 
 
 async def _open_store(settings: Settings) -> Store:
@@ -140,9 +157,7 @@ async def _open_store(settings: Settings) -> Store:
     try:
         from service.store.postgres import PostgresStore
     except ModuleNotFoundError:
-        raise CannotStart(
-            "a PostgreSQL store needs asyncpg; install the extra: pip install 'aicc-mo-gateway[postgres]'"
-        ) from None
+        raise CannotStart(NEEDS_ASYNCPG) from None
     return await PostgresStore.open(settings.store, listen_dsn=settings.store_listen)
 
 
@@ -233,7 +248,10 @@ def run(settings: Settings) -> int:
 
 
 def main() -> None:
-    """Run the command `mo-service`."""
+    """Run the command `mo-service`, or the tool that its first argument names."""
+    name, *args = sys.argv[1:] or [""]
+    if tool := find_tool(name):
+        tool.main(args, prog_name=f"mo-service {name}")
     build_command(run)(prog_name="mo-service")
 
 

@@ -15,20 +15,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from service import metrics
 from service.followed_files import BadFile, read_file
+from service.security_files import SecurityFiles
 
 log = logging.getLogger(__name__)
 
 WARNED_BEFORE = timedelta(days=14)
-
-
-@dataclass(frozen=True, slots=True)
-class SecurityFiles:
-    """What a service with TLS is given. Without `client_ca`, callers aren't asked for a certificate."""
-
-    cert: Path
-    key: Path
-    roles: Path
-    client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

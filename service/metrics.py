@@ -20,6 +20,9 @@ BATCH_MESSAGES = Histogram(
     "mo_service_batch_messages", "Messages in an ingested batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 )
 CLASHES = Counter("mo_service_clashes", "Messages that came with the id of another one")
+QUARANTINE_ERASED = Counter(
+    "mo_service_quarantine_erased_requests", "Requests that came too late for quarantine: their sender was erased"
+)
 QUARANTINED = Counter("mo_service_quarantined_requests", "Requests that were put into quarantine")
 DELIVERED = Counter("mo_service_deliveries", "Deliveries handed to consumers, redeliveries included")
 SETTLED = Counter("mo_service_settlements", "Acks, nacks and extensions, by what they did", ["status"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from service.models import (
-    Assignment,
     ChannelState,
-    Conversation,
     Decision,
     HeldMessage,
     HeldSelection,
@@ -18,6 +16,7 @@ from service.models import (
     MessageKey,
     MessageState,
     Release,
+    ReRouting,
     StoredMessage,
 )
 from service.routed_channels import RoutedChannel, RoutedChannels
@@ -69,8 +68,8 @@ class HeldMessages:
         held = await self._store.find_held(which, after=after, limit=HELD_AT_ONCE)
         releases = await self._route(held) if not destination else _send_to(destination, held)
         wanted = [entry for entry in releases if entry.decision.hold_reason is None]
-        released = await self._store.release(wanted, actor=actor) if wanted else 0
-        return Outcome(released, len(releases) - len(wanted), _next_after(held))
+        released = await self._store.release(wanted, actor=actor) if wanted else ()
+        return Outcome(len(released), len(releases) - len(wanted), _next_after(held))
 
     async def re_route(self, keys: Sequence[MessageKey], *, actor: str) -> Sequence[ReRouted]:
         """Route stored messages anew; one result a key, in order."""
@@ -84,10 +83,9 @@ class HeldMessages:
         wanted = [release for release in routed.values() if release.decision.hold_reason is None]
         held = {stored.sequence for stored in found.values() if stored and stored.state is MessageState.HELD}
         releases = [release for release in wanted if release.sequence in held]
-        if releases:
-            await self._store.release(releases, actor=actor)
+        released = await self._store.release(releases, actor=actor) if releases else {}
         moved = await self._store.re_route([each for each in wanted if each.sequence not in held], actor=actor)
-        return [_re_routed(found[key], routed.get(key), held, moved) for key in keys]
+        return [_re_routed(found[key], routed.get(key), released, moved) for key in keys]
 
     async def discard(self, which: HeldSelection, *, after: int, actor: str) -> Outcome:
         """Settle messages without handing them out."""
@@ -100,16 +98,17 @@ class HeldMessages:
         channels = await self._channels.find({message.channel_config_id for message in held})
         facts = [self._read_facts(message.payload) for message in held]
         decisions = [_decide(channels.get(each.channel_config_id), each) for each in facts]
-        conversations = [Conversation(each.channel_config_id, each.sender) for each in facts]
-        assignments = {each: await self._store.find_assignment(each) for each in dict.fromkeys(conversations)}
         return [
-            Release(message.sequence, _follow(assignments[conversation], decision))
-            for message, decision, conversation in zip(held, decisions, conversations, strict=True)
+            Release(message.sequence, decision, follows_assignment=True)
+            for message, decision in zip(held, decisions, strict=True)
         ]
 
 
 def _re_routed(
-    stored: StoredMessage | None, release: Release | None, held: Collection[int], moved: Collection[int]
+    stored: StoredMessage | None,
+    release: Release | None,
+    released: Mapping[int, Decision],
+    moved: Mapping[int, ReRouting],
 ) -> ReRouted:
     if stored is None:
         return ReRouted(ReRouteOutcome.NOT_FOUND)
@@ -117,14 +116,12 @@ def _re_routed(
         return ReRouted(ReRouteOutcome.DISCARDED)
     if release.decision.hold_reason is not None:
         return ReRouted(ReRouteOutcome.UNROUTED)
-    if stored.sequence in held:
-        return ReRouted(ReRouteOutcome.RELEASED, release.decision)
-    outcome = ReRouteOutcome.MOVED if stored.sequence in moved else ReRouteOutcome.UNCHANGED
-    return ReRouted(outcome, release.decision)
-
-
-def _follow(assignment: Assignment | None, decision: Decision) -> Decision:
-    return decision.assigned(assignment) if assignment and decision.hold_reason is None else decision
+    if stored.sequence in released:
+        return ReRouted(ReRouteOutcome.RELEASED, released[stored.sequence])
+    if stored.sequence not in moved:  # somebody else has released, discarded or erased it meanwhile
+        return ReRouted(ReRouteOutcome.UNCHANGED, release.decision)
+    decision, has_changed = moved[stored.sequence]
+    return ReRouted(ReRouteOutcome.MOVED if has_changed else ReRouteOutcome.UNCHANGED, decision)
 
 
 def _send_to(destination: str, held: Sequence[HeldMessage]) -> Sequence[Release]:

@@ -16,10 +16,16 @@ CHECK_AGAIN_SECONDS = 1.0
 
 
 class Readiness:
-    """Keeps what gRPC's health service says in step with what the store can do."""
+    """Keeps what gRPC's health service says in step with what the store can do.
 
-    def __init__(self, store: Store, set_serving: Callable[[bool], Awaitable[None]]) -> None:
+    `standing_concerns` are those that stay for as long as the process does.
+    """
+
+    def __init__(
+        self, store: Store, set_serving: Callable[[bool], Awaitable[None]], standing_concerns: Sequence[str] = ()
+    ) -> None:
         self._store = store
+        self._standing_concerns = standing_concerns
         self._set_serving = set_serving
         self._is_serving = False
         self._is_draining = False
@@ -37,9 +43,9 @@ class Readiness:
     async def find_concerns(self) -> Sequence[str]:
         """Return what an operator should mend, although the service works."""
         try:
-            return await self._store.find_concerns()
+            return [*self._standing_concerns, *await self._store.find_concerns()]
         except StoreUnavailable as error:
-            return [str(error)]
+            return [*self._standing_concerns, str(error)]
 
     async def watch(self) -> None:
         """Look every 5 s, every second while something is wrong, until cancelled."""

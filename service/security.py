@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service import metrics
 from service.access import ANONYMOUS, BadRoles, Policy, parse_roles
 from service.addresses import is_local
-from service.certificates import Certificates, SecurityFiles, read_certificates
 from service.followed_files import BadFile, FollowedFiles, read_file
+from service.security_files import SecurityFiles
+
+if TYPE_CHECKING:
+    from service.certificates import Certificates
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,8 @@ class Security:
 
     def __init__(self, files: SecurityFiles) -> None:
         """Read everything; raises `followed_files.BadFile`."""
+        from service.certificates import read_certificates
+
         paths: Sequence[Path] = [path for path in (files.cert, files.key, files.client_ca) if path]
         self.certificates: FollowedFiles[Certificates] = FollowedFiles(
             "certificates", paths, lambda: read_certificates(files)
@@ -40,6 +46,16 @@ def read_roles(path: Path) -> Policy:
         raise BadFile(f"{path} (--roles) is not UTF-8; save it as that") from None
     except BadRoles as error:
         raise BadFile(f"{path} (--roles) {error}") from None
+
+
+def find_openness(listen: str) -> Sequence[str]:
+    """Return what an operator should mend of a service without TLS; nothing where only this machine reaches it."""
+    if is_local(listen):
+        return ()
+    return [
+        f"every machine that reaches {listen} may do everything (--insecure-listen); give --tls-cert, --tls-key, "
+        "--tls-client-ca and --roles, or listen on 127.0.0.1"
+    ]
 
 
 def tell_openness(listen: str) -> None:

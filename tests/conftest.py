@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.processes import Process, running_service, running_shim
 
 ROOT = Path(__file__).parent.parent
 MEMORY = Path("/dev/shm")
 ENOUGH_BYTES = 2**31
+LONGEST = (
+    "faults/test_accounting.py",
+    "gateway/test_mutual_tls.py",
+    "gateway/test_journey.py",
+    "shim/test_supervisor.py",
+    "service_properties/test_state_machine.py",
+    "node/test_node_consumer.py",
+    "cli/test_demo.py",
+    "test_leaks.py",
+    "service_properties/test_stress.py",
+    "gateway/test_replicas.py",
+)
+"""Files whose tests take many seconds each, the slowest first."""
 
 # The tests start hundreds of processes, and compiling is half of what a start costs. Who wants no bytecode in the tree
 # gets none: it is kept with what pytest keeps, for the workers of this run and for the next run.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".pytest_cache" / "bytecode"))
 
+# What a script starts in the background ignores Ctrl-C, and so does whatever that starts: commands that are tested too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Thousands of fsyncs are a fifth of the time on a slow disk, and prove nothing: what a power failure takes is tested by
 # a file system of our own (tests/faults). `make test-full` has its data on the disk.
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ENOUGH_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# The blob that CI prints repeats a failure anywhere: @reproduce_failure.
-settings.register_profile("short", deadline=None, max_examples=30, print_blob=bool(os.environ.get("CI")))
+# A machine that stalls is no fault of a test. The blob that CI prints repeats a failure anywhere: @reproduce_failure.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=bool(os.environ.get("CI")))
+settings.register_profile("short", patient, max_examples=30)
 # By --hypothesis-profile=…: what make test-full takes, and a hunt.
-settings.register_profile("full", deadline=None, max_examples=200, print_blob=True)
-settings.register_profile("long", deadline=None, max_examples=1_000, print_blob=True)
+settings.register_profile("full", patient, max_examples=200, print_blob=True)
+settings.register_profile("long", patient, max_examples=1_000, print_blob=True)
 settings.load_profile("short")
 
 
@@ -54,8 +74,23 @@ def shim_process(tmp_path: Path, service_process: Process) -> Iterator[Process]:
         yield process
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs PostgreSQL, so that it can be left to the longer run."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark what needs PostgreSQL, and begin with what takes longest, so that no processor waits for it at the end."""
     for item in items:
         if isinstance(item, pytest.Function) and ("postgres" in item.fixturenames or "postgres" in item.name):
             item.add_marker(pytest.mark.postgres)
+    yield  # those that nobody asked for are left out
+    _begin_with_longest(items)
+
+
+def _begin_with_longest(items: list[pytest.Item]) -> None:
+    """Have each process of pytest-xdist, which gets an equal part of the tests, begin with some of the longest."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    rest = iter([item for item in items if item.path not in ranks])
+    ordered: list[pytest.Item] = []
+    for number in range(processes):
+        part = [item for item in items if item.path in ranks and ranks[item.path] % processes == number]
+        ordered += [*part, *islice(rest, max(0, len(items) // processes - len(part)))]
+    items[:] = [*ordered, *rest]

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,14 @@ class Run:
 
     def look_at_files(self) -> None:
         for path in self.folder.rglob("*"):
-            name = path.relative_to(self.folder).as_posix()
-            self.modes[name] = stat.S_IMODE(path.stat().st_mode)
-            if path.is_file() and any(holds(path.read_bytes(), word) for word in WORDS):
-                self.files_with_text.add(name)
+            with suppress(FileNotFoundError):  # journals come and go
+                self.look_at(path)
+
+    def look_at(self, path: Path) -> None:
+        name = path.relative_to(self.folder).as_posix()
+        self.modes[name] = stat.S_IMODE(path.stat().st_mode)
+        if path.is_file() and any(holds(path.read_bytes(), word) for word in WORDS):
+            self.files_with_text.add(name)
 
     def look_at_process(self, process: Process, *workers: int) -> None:
         for pid in (process.pid, *workers):
@@ -110,7 +114,7 @@ def connect(stub: Any, connection: grpc.Channel) -> Any:
 def refuse(run: Run, stub_call: Any, request: Any) -> None:
     """Make a call that fails, and keep what it fails with."""
     with pytest.raises(grpc.RpcError) as caught:
-        stub_call(request, timeout=10)
+        stub_call(request, timeout=30)
     error: Any = caught.value
     run.add("gRPC errors", f"{error.details()} {error.trailing_metadata()}")
 
@@ -301,7 +305,7 @@ def operate_again(run: Run, mo: Mo) -> None:
     run.add("audit log", mo("audit", "list", "--json").stdout)
 
 
-def wait_until(condition: Any, seconds: float = 20) -> None:
+def wait_until(condition: Any, seconds: float = 50) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

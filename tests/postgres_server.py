@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import ctypes
 import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +26,7 @@ import asyncpg
 import pytest
 
 from service.store.postgres.schema import migrate
+from tests.ports import reserve_port
 
 VARIABLE = "MO_TEST_POSTGRES"
 DEBIAN = Path("/usr/lib/postgresql")
@@ -53,23 +52,31 @@ SETTINGS = {
     "deadlock_timeout": "200ms",
 }
 
-PR_SET_PDEATHSIG = 1
+# By a process of its own instead of between fork and exec, where nothing may be done beside gRPC's threads. The number
+# is PR_SET_PDEATHSIG.
+_BECOME = """
+import ctypes, os, pwd, signal, sys
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setuid(pwd.getpwnam(sys.argv[1]).pw_uid)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class PostgresServer:
     """A server of our own, in a folder of its own, on a free port of 127.0.0.1."""
 
-    def __init__(self, programs: Path, **settings: str) -> None:
+    def __init__(self, programs: Path, *, parent: Path = PARENT, **settings: str) -> None:
         self._programs = programs
         self._settings = SETTINGS | settings
         _remove_leftovers()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PARENT))
-        self._port = _find_free_port()
-        self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
+        self._port = find_free_port()
         self._process: subprocess.Popen[str] | None = None
         self._log: list[str] = []
-        if self._user:
-            shutil.chown(self.folder, self._user)
+        give_to_server(self.folder)
 
     @property
     def dsn(self) -> str:
@@ -79,26 +86,32 @@ class PostgresServer:
     def initialise(self) -> None:
         """Make an empty cluster."""
         flags = ["-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
-        subprocess.run(
-            [self._programs / "initdb", "-D", self.folder / "data", *flags],
-            check=True,
-            user=self._user,
-            extra_groups=[] if self._user else None,
-            capture_output=True,
-            cwd=self.folder,
-        )
+        self._run("initdb", "-D", self.folder / "data", *flags)
+
+    def copy(self, primary: PostgresServer) -> None:
+        """Become a copy of a server that runs, whose standby it is once it is started. What was here is gone."""
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        flags = ["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"]
+        self._run("pg_basebackup", "-D", self.folder / "data", "-d", primary.dsn, *flags)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that starts all others; None while it doesn't run."""
+        return self._process.pid if self._process else None
+
+    @property
+    def log(self) -> str:
+        """All that it has logged so far."""
+        return "".join(self._log)
 
     def start(self) -> None:
         """Start, and return when it takes connections."""
         flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self._port), *flags],
-            user=self._user,
-            extra_groups=[] if self._user else None,
+            as_server(self._programs / "postgres", "-D", self.folder / "data", "-p", str(self._port), *flags),
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, and no thread of ours holds a lock in it
         )
         ready = threading.Event()
         threading.Thread(target=self._read_log, args=(self._process, ready), daemon=True).start()
@@ -117,6 +130,12 @@ class PostgresServer:
         """Stop, and forget everything."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        """Run another of PostgreSQL's programs as the server's user."""
+        subprocess.run(
+            as_server(self._programs / program, *arguments), check=True, capture_output=True, cwd=self.folder
+        )
 
     def _read_log(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stderr is not None
@@ -137,8 +156,8 @@ class Databases:
         self._template = ""
 
     @asynccontextmanager
-    async def database(self) -> AsyncIterator[str]:
-        """Yield the DSN of a new database. It is removed afterwards, unless its server is."""
+    async def database(self, *, is_one_of_many: bool = False) -> AsyncIterator[str]:
+        """Yield the DSN of a new database. It is removed afterwards, unless its server soon is."""
         if not self._template:
             self._template = await self._make_template()
         name = _name()
@@ -146,7 +165,7 @@ class Databases:
         try:
             yield self._dsn_of(name)
         finally:
-            if self._keeps_them:
+            if self._keeps_them or is_one_of_many:
                 await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 
     @asynccontextmanager
@@ -200,9 +219,12 @@ def open_databases() -> Iterator[Databases]:
 
 
 @contextmanager
-def running_postgres(**settings: str) -> Iterator[PostgresServer]:
-    """A server of our own, for as long as the block lasts; some settings can be others than usual."""
-    server = PostgresServer(find_programs(), **settings)
+def running_postgres(*, parent: Path = PARENT, **settings: str) -> Iterator[PostgresServer]:
+    """A server of our own, for as long as the block lasts; some settings can be others than usual.
+
+    Its folder is made in `parent`: in memory, or on a disk.
+    """
+    server = PostgresServer(find_programs(), parent=parent, **settings)
     atexit.register(server.remove)
     try:
         server.initialise()
@@ -246,12 +268,16 @@ def _name() -> str:
     return f"mo_test_{uuid4().hex}"
 
 
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def find_free_port() -> int:
+    return reserve_port()
 
 
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+def as_server(program: str | Path, *arguments: str | Path) -> list[str]:
+    """Return the command that runs a program as the server's user, and ends it together with us."""
+    return [sys.executable, "-I", "-S", "-c", _BECOME, UNPRIVILEGED, str(program), *map(str, arguments)]
+
+
+def give_to_server(path: Path) -> None:
+    """Let the server's user own it."""
+    if os.geteuid() == 0:
+        shutil.chown(path, UNPRIVILEGED)

@@ -27,8 +27,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+from tests.ports import reserve_address
+
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 
 FlagValue = bool | int | float | str | Path
 Flag = FlagValue | Sequence[FlagValue] | None
@@ -45,8 +47,8 @@ def running_service(directory: Path, /, *, env: Mapping[str, str] | None = None,
     `listen=service.listen` starts a successor on the same port.
     """
     ours: dict[str, Flag] = {
-        "listen": "127.0.0.1:0",
-        "admin_listen": "127.0.0.1:0",
+        "listen": reserve_address(),
+        "admin_listen": reserve_address(),
         "store": f"sqlite:///{directory / 'mo.db'}",
     }
     return Process("service", ours | flags, cwd=directory, env=env)
@@ -66,8 +68,8 @@ def running_shim(
     `held` is a listening socket that we hold and hand over to it, as systemd does.
     """
     ours: dict[str, Flag] = {
-        "listen": "127.0.0.1:0",
-        "admin_listen": "127.0.0.1:0",
+        "listen": reserve_address(),
+        "admin_listen": reserve_address(),
         "service": service,
         "state_dir": directory / "shim",
     }

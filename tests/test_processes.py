@@ -54,11 +54,19 @@ def test_a_killed_process_is_gone_when_kill_returns(tmp_path: Path) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
+def is_silent(process: Process) -> bool:
+    try:
+        process.wait_for_event("tick", occurrence=len(process.events) + 5, timeout=0.3)
+    except AssertionError:
+        return True
+    return False
+
+
 def test_a_frozen_process_does_nothing_until_it_is_thawed(tmp_path: Path) -> None:
     with write_program(tmp_path, OBEDIENT) as process:
         process.freeze()
-        with pytest.raises(AssertionError, match="without the event 'tick'"):
-            process.wait_for_event("tick", occurrence=len(process.events) + 5, timeout=0.3)
+        while not is_silent(process):
+            continue  # what it said before is still being read
         process.thaw()
         process.wait_for_event("tick", occurrence=len(process.events) + 1)
 

@@ -66,6 +66,7 @@ from service.models.operations import (
     QuarantineKey,
     QuarantinePage,
     Release,
+    ReRouting,
     Summary,
 )
 from service.models.signatures import SecretKind, SignatureCheck, SignatureCount, SignatureResult, SignatureSecret
@@ -111,6 +112,7 @@ __all__ = [
     "QuarantineKey",
     "QuarantinePage",
     "QuarantinedRequest",
+    "ReRouting",
     "Recorded",
     "Release",
     "Replay",

@@ -27,10 +27,21 @@ class HeldMessage(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Where a held message goes now."""
+    """Where a held or stored message goes now.
+
+    `follows_assignment`: the decision is that of the routes, so where its conversation is assigned, it goes there.
+    """
 
     sequence: int
     decision: Decision
+    follows_assignment: bool = False
+
+
+class ReRouting(NamedTuple):
+    """The decision that a stored message has now, and whether that has changed its deliveries."""
+
+    decision: Decision
+    has_changed: bool
 
 
 class Clash(NamedTuple):
@@ -43,13 +54,16 @@ class Clash(NamedTuple):
 class QuarantinedRequest(NamedTuple):
     """A request that is no valid MO message. `payload` is all of it, serialised.
 
-    `is_accepted`: the provider was told that we have it, so it stays until an operator settles it.
+    `is_accepted`: the provider was told that we have it, so it stays until an operator settles it. `senders`: whom it
+    may be from, as senders are written in messages; `received_at` in microseconds since 1970.
     """
 
     entry_id: str
     channel_config_id: str
     is_accepted: bool
     payload: bytes
+    senders: Sequence[str] = ()
+    received_at: int = 0
 
 
 class QuarantinePage(NamedTuple):

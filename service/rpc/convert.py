@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -20,6 +21,7 @@ from service.models import (
     DeliveryStatus,
     HoldReason,
     MessageState,
+    QuarantinedRequest,
     StoredMessage,
 )
 from service.routing import canonical_type
@@ -79,6 +81,9 @@ ENVELOPE_FIELDS = (
 
 SHORTEST_NUMBER = 7
 """Fewer digits stand in too many texts by chance."""
+
+MOST_SENDERS = 10
+"""More of them in one form are nobody's."""
 
 
 def to_timestamp(at: int) -> Timestamp:
@@ -156,6 +161,27 @@ def envelope_of(message: message_pb.MoMessage) -> message_pb.MoMessage:
         if descriptor.name not in ENVELOPE_FIELDS:
             envelope.ClearField(descriptor.name)  # type: ignore[arg-type] # the stub lists literal names
     return envelope
+
+
+def to_quarantined(request: ingest_pb.QuarantinedRequest) -> QuarantinedRequest:
+    """Return a request as the service keeps it. Without a time, it comes before nobody's erasure."""
+    is_timed = request.HasField("receive_time")
+    return QuarantinedRequest(
+        request.entry_id,
+        request.channel_config_id,
+        request.is_accepted,
+        request.SerializeToString(),
+        _senders_of(request.body) if is_timed else (),
+        from_timestamp(request.receive_time),
+    )
+
+
+def _senders_of(body: bytes) -> Sequence[str]:
+    """Return whom a form may be from. Of who was erased only a hash is left, so a number must stand where it does."""
+    form = parse_qsl(body.decode(errors="replace"), keep_blank_values=True)
+    named = [value for name, value in form if name in ("From", "ExternalUserId")]
+    numbers = [f"whatsapp:+{value}" for name, value in form if name == "WaId"]
+    return list(dict.fromkeys(named[:MOST_SENDERS] + numbers[:MOST_SENDERS]))
 
 
 def names_sender(payload: bytes, sender: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 
-from service.certificates import Certificates
+if TYPE_CHECKING:
+    from service.certificates import Certificates
 
 
 def build_credentials(find_current: Callable[[], Certificates]) -> grpc.ServerCredentials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -21,10 +22,16 @@ from service.models import (
     DeliveryKey,
     IncomingMessage,
     MessageKey,
-    QuarantinedRequest,
 )
 from service.rpc.actors import actor_of
-from service.rpc.convert import ASSIGNMENT_REASONS, HOLD_REASONS, from_timestamp, seconds_of, to_timestamp
+from service.rpc.convert import (
+    ASSIGNMENT_REASONS,
+    HOLD_REASONS,
+    from_timestamp,
+    seconds_of,
+    to_quarantined,
+    to_timestamp,
+)
 from service.rpc.convert_routes import facts_of
 from service.rpc.feed import STATUSES
 from service.store.contract import AsideStore
@@ -70,19 +77,15 @@ class IngestServicer(MessageIngestServicer):
             [to_incoming(message) for message in request.messages], is_recovered=request.is_from_journal
         )
         metrics.BATCH_MESSAGES.observe(count)
-        for result in results:
-            COUNTERS[result.outcome].inc()
+        for outcome, times in Counter([result.outcome for result in results]).items():
+            COUNTERS[outcome].inc(times)
         return pb.IngestBatchResponse(results=[_to_result(result) for result in results])
 
     async def Quarantine(self, request: pb.QuarantineRequest, _context: Any) -> pb.QuarantineResponse:
         checks.refuse(_check_quarantine(request.requests))
-        await self._store.quarantine(
-            [
-                QuarantinedRequest(item.entry_id, item.channel_config_id, item.is_accepted, item.SerializeToString())
-                for item in request.requests
-            ]
-        )
-        metrics.QUARANTINED.inc(len(request.requests))
+        erased = await self._store.quarantine([to_quarantined(item) for item in request.requests])
+        metrics.QUARANTINED.inc(len(request.requests) - erased)
+        metrics.QUARANTINE_ERASED.inc(erased)
         return pb.QuarantineResponse()
 
     async def ExplainRoute(self, request: pb.ExplainRouteRequest, _context: Any) -> pb.ExplainRouteResponse:

@@ -24,6 +24,7 @@ from service.models import (
     Conversation,
     DeadLetter,
     DeadLetterSelection,
+    Decision,
     DeliveryKey,
     DestinationSettings,
     DestinationStatus,
@@ -42,6 +43,7 @@ from service.models import (
     Replay,
     ReplayPage,
     ReplaySelection,
+    ReRouting,
     Route,
     RoutedMessage,
     RouteRevision,
@@ -185,19 +187,21 @@ class AsideStore(Protocol):
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         """Return held messages with a sequence above `after`, oldest first."""
 
-    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> int:
-        """Give held messages their decisions and deliveries; return how many were still held.
+    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, Decision]:
+        """Give held messages their decisions and deliveries; return, by sequence, those of the ones that were held.
 
         In the order of their sequences, and before what is not delivered yet in each of their
-        conversations, but after a delivery that is out. A decision that holds leaves its
+        conversations, but after a delivery that is out. What had failed attempts there keeps them.
+        Where a release follows assignments, the
+        decision is that of `record`, but none begins an affinity. A decision that holds leaves its
         message held, for that reason. The listener hears of the destinations.
         """
 
     async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         """Settle held messages without delivering them; return how many were still held."""
 
-    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Collection[int]:
-        """Give stored messages other decisions; return the sequences of those whose deliveries changed.
+    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, ReRouting]:
+        """Give stored messages other decisions, as `release` does it; return what they are, by sequence.
 
         What is not delivered yet leaves a destination that the decision doesn't name, and a
         destination that never had the message gets it, in the order of its conversation among what
@@ -217,9 +221,10 @@ class AsideStore(Protocol):
     async def find_clashes(self, sequence: int) -> Sequence[Clash]:
         """Return what `keep_clash` kept, oldest first."""
 
-    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> None:
+    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> int:
         """Keep requests. One whose entry id is known already, also a settled one, is not kept again.
 
+        One that was received before one of its senders was erased is dropped and audited; returns how many were.
         Of those that were not accepted, the newest 10,000 of the last 30 days stay; the others
         stay until they are settled.
         """
@@ -338,7 +343,8 @@ class ReplayStore(Protocol):
     async def start_replay(self, replay: Replay, *, actor: str = GATEWAY) -> Replay:
         """Record a replay; it begins with the next `advance_replays`. A known id changes nothing.
 
-        Returns the replay as stored. What is stored after it began isn't replayed.
+        Returns the replay as stored. What is stored after it began isn't replayed. Each replay delivers what it
+        selects, whatever others bring at the same time.
         """
 
     async def advance_replays(self) -> int | None:

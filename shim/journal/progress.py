@@ -6,6 +6,7 @@ checksum is wrong counts as none, and a file that can't be read makes room for a
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,11 @@ class Progress:
 
     def load_aside(self, entry_id: str) -> Parcel:
         """Return what is kept aside under that id."""
-        columns: tuple[Any, ...]
-        (columns,) = self._connection.execute(
+        rows: list[Any] = self._connection.execute(
             "SELECT stamp, kind, payload FROM aside WHERE entry_id = ?", (entry_id,)
         ).fetchall()
-        return Parcel(entry_id, Entry(0, *columns))
+        ((stamp, kind, payload),) = rows
+        return Parcel(entry_id, Entry(0, stamp, kind, payload))
 
     def drop_aside(self, parcel: Parcel) -> None:
         """Let go of what was kept aside, once somebody took it; no word of it is left."""
@@ -104,7 +105,7 @@ class Progress:
         """Close the file."""
         self._connection.close()
 
-    def _try(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def _try(self, statement: str, rows: Sequence[tuple[str | int | bytes, ...]]) -> None:
         try:
             with self._connection:
                 self._connection.executemany(statement, rows)

@@ -13,30 +13,56 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 from typing import Self
 from urllib.request import urlopen
 
+import apsw
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import Process
 
-_PACKAGES = ("tornado", "grpcio", "protobuf", "apsw", "argon2-cffi")
+_PACKAGES = (
+    *("tornado", "grpcio", "protobuf", "apsw", "argon2-cffi", "asyncpg"),
+    *("fastapi", "starlette", "uvicorn", "httptools", "uvloop", "python-multipart", "sqlalchemy"),
+)
 _SCRAPE_SECONDS = 10.0
 
 
 def cpu_seconds(process: Process) -> float:
     """User and system time of a process and its workers so far, all their threads together."""
-    return sum(map(own_cpu_seconds, (process.pid, *process.worker_pids)))
+    return tree_cpu_seconds(process.pid)
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """User and system time so far of a process, its children that live and those that it has waited for."""
+    children: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if folder.name.isdigit():
+                fields = _read_stat(folder)
+                children.setdefault(int(fields[1]), []).append(int(folder.name))
+                used[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    total, found = 0.0, [pid]
+    while found:
+        parent = found.pop()
+        total += used[parent]
+        found += children.get(parent, [])
+    return total
 
 
 def own_cpu_seconds(pid: int) -> float:
     """User and system time of one process so far, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    fields = _read_stat(Path(f"/proc/{pid}"))
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _read_stat(folder: Path) -> Sequence[str]:
+    """Return the fields of `stat` after the name, which may hold anything."""
+    return (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
 def machine_cpu_seconds() -> float:
@@ -104,14 +130,20 @@ def create_channel(service: Process) -> str:
     return "Basic " + b64encode(f"bench:{password}".encode()).decode()
 
 
-def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median, and minimum to maximum."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
 def versions() -> Mapping[str, str]:
-    """Versions of what was measured."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    """Versions of what was measured, as far as it is installed, and what it ran on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    found["sqlite"] = apsw.sqlite_lib_version()
+    found["wrk"] = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split()[1]
+    return {**found, platform.system(): platform.release(), "cores": str(os.cpu_count()), "processor": _processor()}
+
+
+def _processor() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.machine()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -52,6 +52,19 @@ class Result:
         return found
 
 
+def run_here(env: Mapping[str, str], *arguments: str, stdin: str = "") -> Result:
+    """Run a command in this process, with this environment."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, env, clear=True),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        code = run(arguments)
+    return Result(code, stdout.getvalue(), stderr.getvalue())
+
+
 @dataclass(frozen=True)
 class Mo:
     """Calls `mo` against one service."""
@@ -67,16 +80,9 @@ class Mo:
 
     def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Result:
         """Run a command in this process, which is fast; it is to end with `code`."""
-        stdout, stderr = io.StringIO(), io.StringIO()
-        with (
-            patch.dict(os.environ, self.env, clear=True),
-            patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
-            contextlib.redirect_stdout(stdout),
-            contextlib.redirect_stderr(stderr),
-        ):
-            ended_with = run(arguments)
-        assert ended_with == code, f"mo {' '.join(arguments)} ended with {ended_with}: {stderr.getvalue()}"
-        return Result(ended_with, stdout.getvalue(), stderr.getvalue())
+        ended = run_here(self.env, *arguments, stdin=stdin)
+        assert ended.code == code, f"mo {' '.join(arguments)} ended with {ended.code}: {ended.stderr}"
+        return ended
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as a process, which the test ends."""
@@ -127,7 +133,7 @@ class Mo:
             call: grpc.UnaryUnaryMultiCallable[bytes, _Response] = connection.unary_unary(
                 f"/aicc.mo.v1.{method}", response_deserializer=decode
             )
-            return call(request.SerializeToString(), timeout=10)
+            return call(request.SerializeToString(), timeout=30)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_on_a_terminal_a_person_is_asked_before_many_are_redriven(mo: Mo, answer
     ) as asking:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
-        _, stderr = asking.communicate(timeout=20)
+        _, stderr = asking.communicate(timeout=60)
     os.close(ours)
     assert asking.returncode == code, stderr
     assert f'all dead letters of destination "{name}"' in stderr

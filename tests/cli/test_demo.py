@@ -20,7 +20,7 @@ import pytest
 ANY_PORTS = {
     f"MO_{process}_{flag}": "127.0.0.1:0" for process in ("SERVICE", "SHIM") for flag in ("LISTEN", "ADMIN_LISTEN")
 }
-START_SECONDS = 40.0
+START_SECONDS = 100.0
 
 
 class Demo:
@@ -62,7 +62,7 @@ class Demo:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end and that of its children, which share its output; returns exit code and stderr."""
-        _, stderr = self.process.communicate(timeout=30)
+        _, stderr = self.process.communicate(timeout=60)
         return self.process.returncode, stderr
 
 
@@ -105,7 +105,7 @@ def logged(file: Path) -> Iterator[tuple[str, str]]:
 
 def run_shell(line: str, directory: Path) -> str:
     done = subprocess.run(
-        ["/bin/sh", "-c", line], cwd=directory, capture_output=True, text=True, timeout=30, check=True
+        ["/bin/sh", "-c", line], cwd=directory, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout
 

@@ -58,7 +58,7 @@ def test_on_a_terminal_a_person_is_asked(mo: Mo, answer: str, code: int) -> None
     ) as asking:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
-        _, stderr = asking.communicate(timeout=20)
+        _, stderr = asking.communicate(timeout=60)
     os.close(ours)
     assert asking.returncode == code, stderr
     assert f'of whatsapp:+4477…23 in channel "{channel}"' in stderr

@@ -64,22 +64,22 @@ def test_a_destination_that_nothing_names_is_remarked_upon(mo: Mo) -> None:
 
 def test_a_waiting_pull_prints_what_comes_and_ends_at_its_maximum(mo: Mo) -> None:
     mo.create_channel("awaited", "--destination", "awaited")
-    with mo.start("feed", "pull", "awaited", "--wait", "20", "--max", "2", "--ack") as pull:
+    with mo.start("feed", "pull", "awaited", "--wait", "100", "--max", "2", "--ack") as pull:
         assert pull.stdout is not None
         mo.ingest("awaited", "SM1")
         assert '"SM1"' in pull.stdout.readline()
         mo.ingest("awaited", "SM2")
         assert '"SM2"' in pull.stdout.readline()
-        assert pull.wait(10) == 0
+        assert pull.wait(60) == 0
 
 
 def test_an_interrupted_pull_ends_quietly_with_130(mo: Mo) -> None:
     fill(mo, "interrupted", 1)
-    with mo.start("feed", "pull", "interrupted", "--wait", "30", "--max", "2") as pull:
+    with mo.start("feed", "pull", "interrupted", "--wait", "100", "--max", "2") as pull:
         assert pull.stdout is not None
         assert pull.stdout.readline()
         pull.send_signal(signal.SIGINT)
-        _, stderr = pull.communicate(timeout=10)
+        _, stderr = pull.communicate(timeout=60)
     assert (pull.returncode, stderr.strip()) == (130, "")
 
 
@@ -90,7 +90,7 @@ def test_what_could_not_be_printed_is_not_acknowledged(mo: Mo) -> None:
     command = [sys.executable, "-m", "shim.cli", "feed", "pull", "broken", "--ack"]
     with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=mo.env) as pull:
         os.close(writing)
-        _, stderr = pull.communicate(timeout=20)
+        _, stderr = pull.communicate(timeout=60)
     assert stderr == ""
     assert pull.returncode == 1
     assert backlog(mo, "broken") == (3, 3)

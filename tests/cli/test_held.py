@@ -123,7 +123,7 @@ def test_on_a_terminal_a_person_is_asked_before_many_are_settled(mo: Mo, answer:
     with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True, env=mo.env) as asking:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
-        _, stderr = asking.communicate(timeout=20)
+        _, stderr = asking.communicate(timeout=60)
     os.close(ours)
     assert asking.returncode == code, stderr
     assert f'all held messages of channel "{channel}"' in stderr

@@ -138,7 +138,7 @@ def test_a_terminal_gets_a_progress_bar_and_the_pipe_the_results(mo: Mo) -> None
         text=True,
         env=mo.env | {"TERM": "xterm"},
     ) as process:
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     os.close(terminal)
     shown = os.read(controller, 65_536).decode()
     os.close(controller)

@@ -104,7 +104,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_replay_which_a_cancel_ends(mo: Mo)
             assert line
         replay_id = line.split()[3].rstrip(";")
         watching.send_signal(signal.SIGINT)
-        stdout, stderr = watching.communicate(timeout=20)
+        stdout, stderr = watching.communicate(timeout=60)
     assert (watching.returncode, stdout) == (130, "")
     assert f"the replay goes on; watch it with: mo replay watch {replay_id}" in stderr
     assert "going on" in mo("replay", "show", replay_id).stdout
@@ -123,7 +123,7 @@ def test_on_a_terminal_the_number_is_told_and_a_person_is_asked(mo: Mo, answer: 
     ) as asking:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
-        _, stderr = asking.communicate(timeout=20)
+        _, stderr = asking.communicate(timeout=60)
     os.close(ours)
     assert asking.returncode == code, stderr
     assert f'Replaying 3 messages to "{name}"' in stderr
@@ -137,7 +137,7 @@ def test_a_watched_replay_shows_a_bar_on_a_terminal(mo: Mo) -> None:
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, text=True, env=mo.env
     ) as process:
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     os.close(terminal)
     shown = os.read(controller, 65_536).decode()
     os.close(controller)

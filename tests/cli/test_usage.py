@@ -37,7 +37,7 @@ def test_help_needs_neither_grpc_nor_a_table() -> None:
         "import sys; from shim.cli.__main__ import run; code = run(['--help']); "
         "print(code, sorted({'grpc', 'google.protobuf', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "0 []"
 
 
@@ -132,7 +132,7 @@ def test_a_fault_of_mo_itself_is_one_line_without_values() -> None:
         "mo.run = fail\n"
         "mo.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "ValueError" in done.stderr
@@ -141,13 +141,13 @@ def test_a_fault_of_mo_itself_is_one_line_without_values() -> None:
 
 def test_a_full_disk_is_one_line() -> None:
     command = f"exec {sys.executable} -m shim.cli --help >/dev/full"
-    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_closed_standard_output_is_refused_before_anything_is_done() -> None:
     command = f"exec {sys.executable} -m shim.cli feed pull default --ack >&-"
-    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "standard output is closed" in done.stderr

@@ -19,7 +19,7 @@ from aicc.mo.v1.message_archive_pb2_grpc import MessageArchiveStub
 from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedStub
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.faults.chaos import LINK, PROCESSES, Chaos, FaultKind
+from tests.faults.chaos import LINK, PROCESSES, TOGETHER, Chaos, FaultKind
 from tests.faults.consumers import CHANNEL_OPTIONS, MANNERS, Consumer
 from tests.faults.gateway import Gateway
 from tests.faults.ledger import Archived, Ledger, Verdict
@@ -38,7 +38,6 @@ class Plan:
     channel: str = "C1"
     traffic: Traffic = field(default_factory=Traffic)
     faults: Sequence[FaultKind] = (*LINK, *PROCESSES)
-    """Those of the link come at the same time as the others."""
     times_each: int = 1
     settle_seconds: float = 60.0
     """How long it may take, once everything is well again, until all is delivered."""
@@ -63,7 +62,7 @@ class Round:
     async def run(self, gateway: Gateway) -> None:
         """Do all of it, and judge."""
         await gateway.wait_until_ready()
-        async with _connected(gateway.service.listen) as channel:
+        async with _connected(gateway.target) as channel:
             await self._create_channel(ChannelDirectoryStub(channel))
             async with self._consuming(channel):
                 await self._write_while_it_breaks(gateway)
@@ -138,9 +137,9 @@ class Round:
             for sender in senders:
                 writing.create_task(sender.write(plan.traffic, self._calm))
             async with asyncio.TaskGroup() as breaking:
-                for kinds in (LINK, _without(LINK)):
+                for number, kinds in enumerate(TOGETHER):
                     chosen = [kind for kind in plan.faults if kind in kinds]
-                    chaos = Chaos(gateway, chosen, f"{plan.seed} {len(kinds)}", self.faults)
+                    chaos = Chaos(gateway, chosen, f"{plan.seed} {number}", self.faults)
                     breaking.create_task(chaos.disturb(rounds=plan.times_each))
             self._calm.set()
 
@@ -184,10 +183,6 @@ async def _connected(address: str) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-def _without(kinds: Sequence[FaultKind]) -> Sequence[FaultKind]:
-    return [kind for kind in FaultKind if kind not in kinds]
-
-
 async def _ask(
     call: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, *, tries: int = 20
 ) -> _Response:
@@ -203,9 +198,11 @@ async def _ask(
 
 
 async def _count_journalled(gateway: Gateway) -> int | None:
-    """Ask the shim how many messages wait in its host's journal; None when it can't tell just now."""
-    text = await gateway.ask_shim("/metrics")
-    if text is None:
-        return None
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return sum(int(sample.value) for sample in samples if sample.name == "mo_journal_messages")
+    """Ask the shims how many messages wait in their hosts' journals; None when one can't tell just now."""
+    count = 0
+    for text in await gateway.ask_shims("/metrics"):
+        if text is None:
+            return None
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        count += sum(int(sample.value) for sample in samples if sample.name == "mo_journal_messages")
+    return count

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
+from tests.faults.cluster import Cluster
 from tests.faults.gateway import Gateway
+from tests.faults.processes import freeze, send
+from tests.faults.proxy import FaultProxy
 
 
 class FaultKind(enum.Enum):
@@ -28,6 +32,11 @@ class FaultKind(enum.Enum):
     LINK_RESET = "link reset"
     LINK_DELAYED = "link delayed"
     LINK_HALF_CLOSED = "link half-closed"
+    POSTGRES_RESTARTED = "PostgreSQL restarted (immediate)"
+    POSTGRES_KILLED = "PostgreSQL killed"
+    POSTGRES_CUT_OFF = "PostgreSQL cut off"
+    CONNECTIONS_ENDED = "PostgreSQL's connections ended"
+    STANDBY_PROMOTED = "standby promoted"
 
 
 LINK = (
@@ -46,6 +55,15 @@ PROCESSES = (
     FaultKind.WORKERS_ROLLED,
 )
 WHOLE_SHIM = (FaultKind.SHIM_KILLED, FaultKind.SHIM_RESTARTED)
+POSTGRES = (
+    FaultKind.POSTGRES_RESTARTED,
+    FaultKind.POSTGRES_KILLED,
+    FaultKind.POSTGRES_CUT_OFF,
+    FaultKind.CONNECTIONS_ENDED,
+)
+STANDBY = (FaultKind.STANDBY_PROMOTED,)
+TOGETHER = (LINK, (*PROCESSES, *WHOLE_SHIM, FaultKind.SERVICE_AWAY), (*POSTGRES, *STANDBY))
+"""Those of one group come one after the other, and at the same time as those of the other groups."""
 
 
 class Chaos:
@@ -66,60 +84,99 @@ class Chaos:
                 await self._causes[kind](self)
 
     async def _kill_service(self) -> None:
-        await self._gateway.replace_service(in_order=False, away_seconds=self._random.uniform(0, 2))
+        await self._gateway.replace_service(self._one(), in_order=False, away_seconds=self._random.uniform(0, 2))
 
     async def _freeze_service(self) -> None:
-        await self._gateway.freeze(self._gateway.service.pid, self._random.uniform(1, 5))
+        await freeze(self._gateway.services[self._one()].pid, self._random.uniform(1, 5))
 
     async def _restart_service(self) -> None:
-        await self._gateway.replace_service(in_order=True)
+        await self._gateway.replace_service(self._one(), in_order=True)
 
     async def _take_service_away(self) -> None:
-        await self._gateway.replace_service(in_order=False, away_seconds=60)
+        everywhere = range(self._gateway.replicas)
+        away = [self._gateway.replace_service(number, in_order=False, away_seconds=60) for number in everywhere]
+        await asyncio.gather(*away)
 
     async def _kill_worker(self) -> None:
         if pids := self._gateway.worker_pids:
-            self._gateway.kill_worker(self._random.choice(pids))
+            send(self._random.choice(pids), signal.SIGKILL)  # its supervisor starts another one
 
     async def _freeze_worker(self) -> None:
         if pids := self._gateway.worker_pids:
-            await self._gateway.freeze(self._random.choice(pids), self._random.uniform(1, 5))
+            await freeze(self._random.choice(pids), self._random.uniform(1, 5))
 
     async def _roll_workers(self) -> None:
-        self._gateway.roll_workers()
+        send(self._gateway.shims[self._one()].pid, signal.SIGHUP)  # it replaces them one by one
 
     async def _kill_shim(self) -> None:
-        await self._gateway.replace_shim(in_order=False)
+        await self._gateway.replace_shim(self._one(), in_order=False)
 
     async def _restart_shim(self) -> None:
-        await self._gateway.replace_shim(in_order=True)
+        await self._gateway.replace_shim(self._one(), in_order=True)
 
     async def _fill_disk(self) -> None:
         # A full disk alone harms nobody: the journal is for when the service is away.
         with self._gateway.full_disk():
-            await self._black_hole()
+            await self._worsen(self._gateway.links, FaultProxy.black_hole, 1, 4)
 
     async def _black_hole(self) -> None:
-        self._gateway.proxy.black_hole()
-        await self._lift_link_fault(1, 4)
+        await self._worsen(self._some_links(), FaultProxy.black_hole, 1, 4)
 
     async def _reset(self) -> None:
-        self._gateway.proxy.reset()
-        await self._lift_link_fault(0, 2)
+        await self._worsen(self._some_links(), FaultProxy.reset, 0, 2)
 
     async def _delay(self) -> None:
-        self._gateway.proxy.delay(self._random.choice((0.02, 0.2, 1.5)))
-        await self._lift_link_fault(1, 3)
+        seconds = self._random.choice((0.02, 0.2, 1.5))
+        await self._worsen(self._some_links(), lambda link: link.delay(seconds), 1, 3)
 
     async def _half_close(self) -> None:
-        self._gateway.proxy.half_close()
-        await self._lift_link_fault(0, 2)
+        await self._worsen(self._some_links(), FaultProxy.half_close, 0, 2)
 
-    async def _lift_link_fault(self, least_seconds: float, most_seconds: float) -> None:
+    async def _restart_postgres(self) -> None:
+        await self._cluster.restart_immediately()
+
+    async def _kill_postgres(self) -> None:
+        await self._cluster.kill()
+
+    async def _cut_postgres_off(self) -> None:
+        cut = self._random.choice((FaultProxy.black_hole, FaultProxy.reset))
+        await self._worsen([self._cluster.link], cut, 1, 4)
+
+    async def _end_connections(self) -> None:
+        await self._cluster.end_connections()
+
+    async def _promote_standby(self) -> None:
+        await self._cluster.fail_over()
+
+    def _one(self) -> int:
+        """Choose a service or a shim."""
+        return self._random.randrange(self._gateway.replicas)
+
+    def _some_links(self) -> Sequence[FaultProxy]:
+        """Choose all links or one."""
+        links = self._gateway.links
+        return self._random.choice((links, [self._random.choice(links)]))
+
+    async def _worsen(
+        self,
+        links: Sequence[FaultProxy],
+        worsen: Callable[[FaultProxy], None],
+        least_seconds: float,
+        most_seconds: float,
+    ) -> None:
+        """Let something be wrong with links for a time in between."""
         try:
+            for link in links:
+                worsen(link)
             await asyncio.sleep(self._random.uniform(least_seconds, most_seconds))
         finally:
-            self._gateway.proxy.pass_through()
+            for link in links:
+                link.pass_through()
+
+    @property
+    def _cluster(self) -> Cluster:
+        assert self._gateway.cluster, "SQLite has no server that could fail"
+        return self._gateway.cluster
 
     _causes: dict[FaultKind, Callable[[Chaos], Awaitable[None]]] = {  # noqa: RUF012
         FaultKind.SERVICE_KILLED: _kill_service,
@@ -136,4 +193,9 @@ class Chaos:
         FaultKind.LINK_RESET: _reset,
         FaultKind.LINK_DELAYED: _delay,
         FaultKind.LINK_HALF_CLOSED: _half_close,
+        FaultKind.POSTGRES_RESTARTED: _restart_postgres,
+        FaultKind.POSTGRES_KILLED: _kill_postgres,
+        FaultKind.POSTGRES_CUT_OFF: _cut_postgres_off,
+        FaultKind.CONNECTIONS_ENDED: _end_connections,
+        FaultKind.STANDBY_PROMOTED: _promote_standby,
     }

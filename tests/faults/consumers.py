@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
 import random
 
 import grpc
@@ -20,6 +21,8 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
+    # Of several services, each takes some of the streams; what one has lost goes to another one.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
 
@@ -91,7 +94,12 @@ class Consumer:
                 self._ledger.acknowledge(settled)
         for delivery in response.deliveries:
             message = delivery.message
-            seen = Seen(message.message_sid, delivery.sequence, delivery.delivery_attempt)
+            seen = Seen(
+                message.message_sid,
+                delivery.sequence,
+                delivery.delivery_attempt,
+                delivery.ack_deadline.ToNanoseconds(),
+            )
             self._unsettled[delivery.ack_id] = seen
             self._ledger.deliver(message.sender, seen)
 

@@ -32,6 +32,8 @@ class Seen(NamedTuple):
     message_sid: str
     sequence: int
     attempt: int
+    deadline_at: int
+    """When its lease ends, in nanoseconds: of two deliveries of a message, that of the later one is later."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Ledger:
         self.posted: dict[str, Posted] = {}
         self.accepted: set[str] = set()
         self._first_deliveries: dict[str, list[str]] = defaultdict(list)
-        self._delivered: dict[str, set[tuple[int, int]]] = defaultdict(set)
-        self._acknowledged: dict[int, int] = {}
+        self._delivered: dict[str, set[Seen]] = defaultdict(set)
+        self._acknowledged: dict[int, Seen] = {}
         self._late: list[str] = []
         self._answered_twice: list[str] = []
         self.posted_count = 0
@@ -84,16 +86,15 @@ class Ledger:
 
     def deliver(self, sender: str, seen: Seen) -> None:
         """Note that a consumer was given it."""
-        message_sid, sequence, attempt = seen
         self.deliveries += 1
-        if message_sid not in self._delivered:
-            self._first_deliveries[sender].append(message_sid)
+        if seen.message_sid not in self._delivered:
+            self._first_deliveries[sender].append(seen.message_sid)
         self._check_not_settled(seen)
-        self._delivered[message_sid].add((sequence, attempt))
+        self._delivered[seen.message_sid].add(seen)
 
     def acknowledge(self, seen: Seen) -> None:
         """Note that an acknowledgement took effect."""
-        self._acknowledged[seen.sequence] = seen.attempt
+        self._acknowledged[seen.sequence] = seen
 
     def note_surplus_answer(self, ack_id: str) -> None:
         """Note that an acknowledgement was answered that was answered before, or never made."""
@@ -132,11 +133,13 @@ class Ledger:
     def _check_not_settled(self, seen: Seen) -> None:
         """Note a delivery that must not be.
 
-        One of an earlier attempt may have been on its way for long: it is none if its attempt wasn't seen yet.
+        An earlier one may have been on its way for long: it is none if it wasn't seen yet. Their leases tell which one
+        is earlier: where a crash of PostgreSQL took a lease back, the next attempt has the same number.
         """
         acknowledged = self._acknowledged.get(seen.sequence)
-        is_known = (seen.sequence, seen.attempt) in self._delivered.get(seen.message_sid, ())
-        if acknowledged is not None and (seen.attempt >= acknowledged or is_known):
+        if acknowledged is None:
+            return
+        if seen.deadline_at >= acknowledged.deadline_at or seen in self._delivered[seen.message_sid]:
             self._late.append(seen.message_sid)
 
     def _is_altered(self, message: Archived) -> bool:

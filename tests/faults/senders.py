@@ -46,12 +46,13 @@ class Traffic:
 
 
 class Sender:
-    """One conversation."""
+    """One conversation, which stays with one shim."""
 
     def __init__(
         self, gateway: Gateway, *, channel: str, number: int, ledger: Ledger, answers: Answers, seed: str
     ) -> None:
         self._gateway = gateway
+        self._shim = number % gateway.replicas
         self._path = f"/social/on/whatsapp/twilio/message/{channel}"
         self._name = f"{channel}-{number:03d}"
         self._sender = f"whatsapp:+44{number:09d}"
@@ -104,7 +105,7 @@ class Sender:
 
     async def _connect(self) -> Caller:
         if self._caller is None:
-            self._caller = await Caller(self._gateway.shim.listen).__aenter__()
+            self._caller = await Caller(self._gateway.shims[self._shim].listen).__aenter__()
         return self._caller
 
     async def _hang_up(self) -> None:

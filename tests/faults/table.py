@@ -21,9 +21,12 @@ _WRONG = {
 }
 
 
-def describe(rounds: Sequence[Round]) -> str:
-    """Write down what happened in these rounds, all together; one that is not over has no verdict yet."""
-    rows = [*_describe_traffic(rounds), *_describe_faults(rounds), *_describe_verdicts(rounds)]
+def describe(rounds: Sequence[Round], store: str) -> str:
+    """Write down what happened in these rounds, all together; one that is not over has no verdict yet.
+
+    `store` is what messages were kept in.
+    """
+    rows = [("store", store), *_describe_traffic(rounds), *_describe_faults(rounds), *_describe_verdicts(rounds)]
     return "\n".join(f"  {name:34} {value}" for name, value in rows)
 
 

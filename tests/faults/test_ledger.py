@@ -30,7 +30,7 @@ def an_archive(*numbers: int) -> list[Archived]:
 
 def deliver(ledger: Ledger, *numbers: int, attempt: int = 1) -> None:
     for number in numbers:
-        ledger.deliver(SENDER, Seen(f"SM{number}", number, attempt))
+        ledger.deliver(SENDER, Seen(f"SM{number}", number, attempt, deadline_at=attempt))
 
 
 def found(ledger: Ledger, archive: Sequence[Archived]) -> dict[str, Sequence[str]]:
@@ -108,7 +108,7 @@ def test_first_deliveries_in_another_order_are_found_and_redeliveries_are_fine()
 def test_a_delivery_after_its_ack_is_found_but_not_one_that_was_on_its_way_before(attempt: int, is_fault: bool) -> None:
     ledger = a_ledger(messages=1)
     deliver(ledger, 0, attempt=2)
-    ledger.acknowledge(Seen("SM0", 0, 2))
+    ledger.acknowledge(Seen("SM0", 0, 2, deadline_at=2))
     deliver(ledger, 0, attempt=attempt)
     assert found(ledger, an_archive(0)) == ({"delivered_after_ack": ["SM0"]} if is_fault else {})
 
@@ -117,8 +117,8 @@ def test_a_delivery_that_starts_counting_anew_after_its_ack_is_found() -> None:
     ledger = a_ledger(messages=1)
     deliver(ledger, 0, attempt=1)
     deliver(ledger, 0, attempt=2)
-    ledger.acknowledge(Seen("SM0", 0, 2))
-    deliver(ledger, 0, attempt=1)
+    ledger.acknowledge(Seen("SM0", 0, 2, deadline_at=2))
+    ledger.deliver(SENDER, Seen("SM0", 0, 1, deadline_at=3))
     assert found(ledger, an_archive(0)) == {"delivered_after_ack": ["SM0"]}
 
 
@@ -132,3 +132,15 @@ def test_an_acknowledgement_that_is_answered_twice_is_found() -> None:
 def test_a_verdict_names_examples() -> None:
     verdict = a_ledger().judge([])
     assert str(replace(verdict, examples={"lost": ["SM0", "SM1"]})) == "lost: SM0, SM1"
+
+
+@pytest.mark.parametrize(("deadline_at", "is_fault"), [(3, True), (2, True), (1, False)])
+def test_of_one_attempt_that_a_crash_let_begin_twice_the_later_delivery_is_found_after_its_ack(
+    deadline_at: int, is_fault: bool
+) -> None:
+    ledger = a_ledger(messages=1)
+    acknowledged = Seen("SM0", 0, 1, deadline_at=2)
+    ledger.deliver(SENDER, acknowledged)
+    ledger.acknowledge(acknowledged)
+    ledger.deliver(SENDER, Seen("SM0", 0, 1, deadline_at))
+    assert found(ledger, an_archive(0)) == ({"delivered_after_ack": ["SM0"]} if is_fault else {})

@@ -25,7 +25,7 @@ from tests.service.stubs import Client, connected, mo_message
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 INSTALLED = HERE / "node_modules" / ".installed-for"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")) and not os.environ.get("CI"),

@@ -8,11 +8,25 @@ from pathlib import Path
 import pytest
 
 from service.store.contract import Store
-from service.store.postgres import PostgresStore
 from service.store.sqlite import SqliteStore
 from tests.postgres_server import Databases, open_databases
 from tests.service.builders import ManualClock
+from tests.service.patience import PATIENCE_SECONDS, open_patiently
 from tests.service.stubs import Client, serving
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """Give a store more time than the service does: a machine that stalls is no store that is away.
+
+    Who tests what comes of these times sets them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.store.sqlite.writer.DEADLINE_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("service.store.postgres.STARTING_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("service.store.postgres.server.HOST_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("service.store.postgres.listening.ANSWER_SECONDS", PATIENCE_SECONDS)
+        yield
 
 
 @pytest.fixture
@@ -42,7 +56,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClo
         return
     databases: Databases = request.getfixturevalue("postgres")
     async with databases.database() as dsn:
-        opened = await PostgresStore.open(dsn, clock=clock)
+        opened = await open_patiently(dsn, clock)
         yield opened
         await opened.close()
 

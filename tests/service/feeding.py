@@ -17,7 +17,7 @@ from tests.service.stubs import Client, mo_message
 OK, STALE, UNKNOWN = message_pb.ACK_STATUS_OK, message_pb.ACK_STATUS_STALE, message_pb.ACK_STATUS_UNKNOWN
 AT_ONCE = pb.DestinationSettings(min_backoff=Duration(), max_backoff=Duration())
 """No back-off."""
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 50
 
 
 class Stream:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.__main__ import open_service
-from service.certificates import SecurityFiles
+from service.security_files import SecurityFiles
 from service.settings import Settings
 from tests.certificates import Authority, Issued
 from tests.service.stubs import Client, connected
@@ -66,7 +66,7 @@ class Events(logging.Handler):
         return [record for record in self.records if record.getMessage() == name]
 
     async def wait_for(self, name: str, times: int = 1) -> logging.LogRecord:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while len(self.find(name)) < times:
                 self._grew.clear()
                 await self._grew.wait()

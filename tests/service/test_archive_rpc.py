@@ -151,6 +151,32 @@ async def test_a_short_sender_is_only_looked_for_where_senders_stand(client: Cli
     assert erased.quarantined == 1
 
 
+@pytest.mark.parametrize(
+    "field", ["From=whatsapp%3A%2B447700900123", "WaId=447700900123", "ExternalUserId=whatsapp%3AGB.1"]
+)
+async def test_a_request_of_an_erased_sender_that_comes_late_is_dropped(client: Client, field: str) -> None:
+    sender = "whatsapp:GB.1" if "GB.1" in field else ANN
+    before = mo_message("SM1", sender=sender)
+    before.receive_time.GetCurrentTime()
+    await client.archive.EraseSender(pb.EraseSenderRequest(channel_config_id="C1", sender=sender))
+    late, his, elsewhere = requests = [
+        a_request("late", f"Body=words&{field}".encode()),
+        a_request("his", b"From=whatsapp%3A%2B447700900456"),
+        a_request("elsewhere", field.encode(), "C2"),
+    ]
+    for request in requests:
+        request.receive_time.CopyFrom(before.receive_time)
+    new = a_request("new", field.encode())
+
+    for _ in range(2):
+        await client.ingest.Quarantine(ingest_pb.QuarantineRequest(requests=[late, his, elsewhere, new]))
+
+    kept = (await client.archive.ListQuarantined(pb.ListQuarantinedRequest())).requests
+    assert sorted(entry.entry_id for entry in kept) == ["elsewhere", "his", "new"]
+    dropped = await audit(client, "erased-drop")
+    assert [dict(entry.details) for entry in dropped] == [{"channel": "C1", "requests": "1"}] * 2
+
+
 async def test_a_copy_that_comes_late_does_not_come_back(client: Client) -> None:
     await client.create_channel()
     late = mo_message("SM1", sender=ANN)

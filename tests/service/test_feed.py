@@ -46,7 +46,7 @@ def subscribe(feed: MessageFeed, destination: str = "default", **values: Any) ->
 
 async def take(consumer: Consumer, count: int = 1) -> list[ClaimedDelivery]:
     found: list[ClaimedDelivery] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(found) < count:
             await consumer.wait()
             found += consumer.take(CREDIT)

@@ -31,7 +31,7 @@ from tests.service.stubs import Client, connected, violations_of
 
 async def test_pulling_waits_for_the_first_message(client: Client) -> None:
     await client.create_channel()
-    waiting = asyncio.create_task(pull(client, wait=Duration(seconds=10)))
+    waiting = asyncio.create_task(pull(client, wait=Duration(seconds=50)))
     while not (await find_destination(client)).consumers:
         pass  # each look is a call of its own
     await ingest(client, "SM1")
@@ -80,31 +80,38 @@ async def test_a_delivery_is_settled_from_any_connection_and_once(client: Client
     assert (await find_destination(client)).backlog == 0
 
 
+async def test_a_delivery_that_is_given_back_does_not_come_before_the_back_off(client: Client) -> None:
+    await client.create_channel()
+    long = Duration(seconds=600)
+    await configure(client, pb.DestinationSettings(min_backoff=long, max_backoff=long))
+    await ingest(client, "SM1")
+
+    assert await give_back(client, await pull_one(client)) == [OK]
+    assert await pull(client) == []
+
+
 async def test_a_delivery_that_is_given_back_comes_again_after_the_back_off(client: Client) -> None:
     await client.create_channel()
     await ingest(client, "SM1")
     first = await pull_one(client)
 
     assert await give_back(client, first) == [OK]
-    assert await pull(client) == []
     again = await pull_one(client)
     assert again.delivery_attempt == 2
     assert await acknowledge(client, first, again) == [STALE, OK]
 
 
-async def test_a_lease_is_made_longer(client: Client) -> None:
+async def test_a_lease_ends_when_it_was_last_asked_to(client: Client) -> None:
     await client.create_channel()
     await configure(client, AT_ONCE)
-    await ingest(client, "SM1", sender="whatsapp:+1")
-    extended = await pull_one(client, ack_deadline=Duration(seconds=1))
+    await ingest_conversations(client, 2)
+    shorter, _ = await pull(client, ack_deadline=Duration(seconds=600))
     request = pb.ModifyAckDeadlineRequest(
-        destination="default", ack_ids=[extended.ack_id], ack_deadline=Duration(seconds=600)
+        destination="default", ack_ids=[shorter.ack_id], ack_deadline=Duration(seconds=1)
     )
     assert [result.status for result in (await client.feed.ModifyAckDeadline(request)).results] == [OK]
-    await ingest(client, "SM2", sender="whatsapp:+2")
-    await pull_one(client, ack_deadline=Duration(seconds=1))
 
-    assert sids_of([await pull_one(client)]) == ["SM2"]  # its lease began later, and is over
+    assert sids_of([await pull_one(client)]) == sids_of([shorter])
 
 
 Call = Callable[[Client], Awaitable[Any]]

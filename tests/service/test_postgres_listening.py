@@ -12,6 +12,7 @@ import pytest
 from service.models import Settlement, SettlementKind
 from service.store.postgres import PostgresStore
 from tests.service.builders import a_channel, a_message
+from tests.service.patience import open_patiently
 
 END_LISTENERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -47,13 +48,13 @@ class Heard:
         self.news.set()
 
     async def wait_until_ready(self, *destinations: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.ready.issuperset(destinations):
                 self.news.clear()
                 await self.news.wait()
 
     async def wait_until_directory_changes(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.directory_changes:
                 self.news.clear()
                 await self.news.wait()
@@ -61,7 +62,7 @@ class Heard:
 
 @pytest.fixture
 async def here(dsn: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
     await store.connected()
     yield store
     await store.close()
@@ -69,7 +70,7 @@ async def here(dsn: str) -> AsyncIterator[PostgresStore]:
 
 @pytest.fixture
 async def elsewhere(dsn: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
     await store.connected()
     yield store
     await store.close()

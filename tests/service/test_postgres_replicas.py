@@ -23,6 +23,7 @@ from service.models import (
 from service.store.postgres import PostgresStore
 from tests.service.builders import a_channel, a_message
 from tests.service.deliveries import deliver_all
+from tests.service.patience import open_patiently
 
 CONVERSATIONS = 16
 MESSAGES = 25
@@ -33,7 +34,7 @@ CONSUMERS = 3
 
 @pytest.fixture
 async def replicas(dsn: str) -> AsyncIterator[Sequence[PostgresStore]]:
-    opened = [await PostgresStore.open(dsn) for _ in range(2)]
+    opened = [await open_patiently(dsn) for _ in range(2)]
     for replica in opened:
         await replica.connected()
     yield opened
@@ -205,7 +206,7 @@ async def test_who_follows_held_messages_passes_none_whose_transaction_is_still_
             message = a_message(f"SM{number}", sender=f"whatsapp:+{number}", hold_reason=HoldReason.UNROUTED)
             await replicas[number % 2].record([message])
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         await asyncio.gather(follow(), *(hold(start) for start in range(0, total, total // 8)))
 
     assert seen == sorted(set(seen))
@@ -228,7 +229,7 @@ async def test_who_follows_the_directory_passes_no_change_whose_transaction_is_s
         for name in names[writer::WRITERS]:
             await replicas[writer % 2].create_channel(a_channel(name))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         await asyncio.gather(follow(), *(create(writer) for writer in range(WRITERS)))
 
     assert sorted(seen) == sorted(names)

@@ -8,10 +8,12 @@ import asyncpg
 import pytest
 
 from service.errors import StoreRefused
+from service.models import AuditEntry
 from service.store.migrations import load_migrations
 from service.store.postgres import PostgresStore
 from tests.postgres_server import Databases
 from tests.service.builders import a_channel, a_message
+from tests.service.patience import open_patiently
 
 NEWEST = len(load_migrations("postgres"))
 
@@ -25,12 +27,12 @@ async def execute(dsn: str, statement: str) -> list[asyncpg.Record]:
 
 
 async def test_what_was_stored_is_there_after_a_restart(dsn: str) -> None:
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
     await store.create_channel(a_channel())
     await store.record([a_message("SM1")])
     await store.close()
 
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
 
     assert await store.find_message("C1", "SM1") is not None
     await store.close()
@@ -38,7 +40,7 @@ async def test_what_was_stored_is_there_after_a_restart(dsn: str) -> None:
 
 async def test_processes_that_start_together_make_the_schema_once(postgres: Databases) -> None:
     async with postgres.empty_database() as dsn:
-        stores = await asyncio.gather(*(PostgresStore.open(dsn) for _ in range(5)))
+        stores = await asyncio.gather(*(open_patiently(dsn) for _ in range(5)))
         for store in stores:
             await store.check_alive()
             await store.close()
@@ -58,7 +60,7 @@ async def test_a_schema_that_needs_newer_code_is_refused_and_left_alone(dsn: str
 async def test_a_newer_schema_that_this_code_may_use_is_used_as_it_is(dsn: str) -> None:
     await execute(dsn, f"UPDATE schema_version SET version = {NEWEST + 2}, oldest_code = {NEWEST}")
 
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
     await store.check_alive()
     await store.close()
 
@@ -92,14 +94,26 @@ async def test_a_database_that_does_not_exist_is_refused(dsn: str) -> None:
 
 
 async def test_what_weakens_the_promise_is_named(dsn: str) -> None:
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
     name = (await execute(dsn, "SELECT current_database()"))[0][0]
     healthy = await store.find_concerns()
     await execute(dsn, f"ALTER DATABASE {name} SET synchronous_commit = off")
     await store.close()
 
-    store = await PostgresStore.open(dsn)
+    store = await open_patiently(dsn)
 
     (added,) = set(await store.find_concerns()).difference(healthy)
     assert added.startswith("PostgreSQL's synchronous_commit is off")
     await store.close()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'bob'", "DELETE FROM audit", "TRUNCATE audit"])
+async def test_not_even_the_database_takes_an_audit_entry_back(dsn: str, statement: str) -> None:
+    store = await open_patiently(dsn)
+    await store.audit(AuditEntry("ann", "look-at-text", {}))
+    await store.close()
+
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await execute(dsn, statement)
+
+    assert [tuple(row) for row in await execute(dsn, "SELECT actor FROM audit")] == [("ann",)]

@@ -27,13 +27,13 @@ def start(folder: Path, *flags: str, env: Mapping[str, str] | None = None) -> su
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
 
 def get(address: str, path: str) -> tuple[int, bytes]:
-    connection = HTTPConnection(address, timeout=10)
+    connection = HTTPConnection(address, timeout=30)
     connection.request("GET", path)
     response = connection.getresponse()
     return response.status, response.read()
@@ -54,7 +54,7 @@ def test_a_bad_variable_is_refused_like_its_flag(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service"]
     env = {**os.environ, "MO_SERVICE_LISTEN": "nowhere", "MO_SERVICE_STORE": "x"}
 
-    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 2
     assert "nowhere" in ended.stderr

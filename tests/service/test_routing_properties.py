@@ -78,7 +78,7 @@ MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(_routes(4), MESSAGES)
 def test_explain_and_decide_never_disagree(routes: tuple[Route, ...], message: MessageFacts) -> None:
     decision = decide(a_channel(), RouteIndex(routes), message, "")
@@ -89,7 +89,7 @@ def test_explain_and_decide_never_disagree(routes: tuple[Route, ...], message: M
     assert len(explanations) == (len(routes) if not matched else int(matched[0][1:]) + 1)
 
 
-@settings(max_examples=600)
+@settings(max_examples=6 * settings().max_examples)
 @given(_routes(2), st.lists(MESSAGES, min_size=8, max_size=8))
 def test_a_route_that_is_warned_of_never_wins(routes: tuple[Route, ...], messages: list[MessageFacts]) -> None:
     index = RouteIndex(routes)

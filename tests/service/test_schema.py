@@ -34,6 +34,15 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def modes_in(folder: Path) -> dict[str, str]:
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+
+
+def open_to_others(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -135,3 +144,24 @@ async def test_a_store_of_the_first_schema_is_brought_up_to_date_with_what_is_in
     (activity,) = (await store.load_summary(most_channels=10)).channels
     assert (activity.last_message_at, activity.messages) == (5, 1)
     await store.close()
+
+
+async def test_a_file_that_somebody_left_open_to_others_is_closed(tmp_path: Path) -> None:
+    await make_store(tmp_path / "mo.db")
+    open_to_others(tmp_path)
+
+    store = SqliteStore.open(tmp_path / "mo.db")
+
+    assert modes_in(tmp_path) == dict.fromkeys(("mo.db", "mo.db-shm", "mo.db-wal", "mo.db.lock"), "0o600")
+    await store.close()
+
+
+async def test_a_file_that_is_not_ours_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    sqlite3.connect(path).execute("CREATE TABLE other (x)").connection.close()
+    path.chmod(0o644)
+
+    with pytest.raises(StoreRefused):
+        SqliteStore.open(path)
+
+    assert path.stat().st_mode & 0o777 == 0o644

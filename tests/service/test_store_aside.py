@@ -58,7 +58,7 @@ async def test_released_messages_come_in_order_and_before_what_is_not_delivered_
     held = await hold(store, "SM1", "SM2")
     await store.record([a_message("SM3"), a_message("SM4")])
 
-    assert await store.release([Release(sequence, TO_DEFAULT) for sequence in reversed(held)]) == 2
+    assert len(await store.release([Release(sequence, TO_DEFAULT) for sequence in reversed(held)])) == 2
 
     assert await deliver_all(store) == [1, 2, 3, 4]
 
@@ -122,8 +122,8 @@ async def test_releases_go_on_where_earlier_ones_were_delivered(store: Store) ->
 
 async def test_a_release_is_once_and_shows_in_the_life_of_the_message(store: Store) -> None:
     (held,) = await hold(store, "SM1")
-    assert await store.release([Release(held, TO_DEFAULT)]) == 1
-    assert await store.release([Release(held, TO_DEFAULT)]) == 0
+    assert len(await store.release([Release(held, TO_DEFAULT)])) == 1
+    assert len(await store.release([Release(held, TO_DEFAULT)])) == 0
 
     assert await deliver_all(store) == [1]
     found = await store.find_message("C1", "SM1")
@@ -134,7 +134,7 @@ async def test_a_release_is_once_and_shows_in_the_life_of_the_message(store: Sto
 async def test_a_release_that_finds_no_destination_leaves_it_held(store: Store) -> None:
     (held,) = await hold(store, "SM1", reason=HoldReason.CHANNEL_PAUSED)
 
-    assert await store.release([Release(held, Decision((), HoldReason.UNROUTED))]) == 0
+    assert len(await store.release([Release(held, Decision((), HoldReason.UNROUTED))])) == 0
 
     (message,) = await store.find_held(HeldSelection(hold_reason=HoldReason.UNROUTED), after=0, limit=1)
     assert message.sequence == held
@@ -147,7 +147,7 @@ async def test_a_discarded_message_stays_in_the_archive_and_goes_nowhere(store: 
 
     page = await store.list_messages(MessageFilter(state=MessageState.DISCARDED), before=None, limit=10)
     assert [message.sequence for message in page.messages] == [held]
-    assert await store.release([Release(held, TO_DEFAULT)]) == 0
+    assert len(await store.release([Release(held, TO_DEFAULT)])) == 0
     assert await deliver_all(store) == []
 
 

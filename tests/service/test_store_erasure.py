@@ -94,6 +94,32 @@ async def test_what_was_received_before_and_comes_late_is_dropped_and_audited(st
     assert (activity.messages, activity.recovered) == (3, 2)
 
 
+async def test_a_request_that_was_received_before_and_comes_late_is_dropped_and_audited(
+    store: Store, clock: ManualClock
+) -> None:
+    erased_at = clock.now
+    await store.erase_sender(ANN, limit=10)
+    clock.advance(60)
+    senders = [BEN.sender, ANN.sender]
+    late, late_too, elsewhere, new, unknown = (
+        QuarantinedRequest("late", "C1", True, b"1", senders, erased_at),
+        QuarantinedRequest("late too", "C1", False, b"2", senders, erased_at - 1),
+        QuarantinedRequest("elsewhere", "C2", True, b"3", senders, erased_at),
+        QuarantinedRequest("new", "C1", True, b"4", senders, erased_at + 1),
+        QuarantinedRequest("unknown", "C1", True, b"5", (), erased_at),
+    )
+
+    assert await store.quarantine([late, late_too, elsewhere]) == 2
+    assert await store.quarantine([new, unknown]) == 0
+    assert await store.quarantine([late]) == 1
+
+    kept = await store.list_quarantined(None, before=None, limit=10)
+    assert kept.payloads == [b"5", b"4", b"3"]
+    again, both = await store.list_audit("erased-drop", before=None, limit=10)
+    assert (both.actor, both.details) == ("gateway", {"channel": "C1", "requests": "2"})
+    assert again.details == {"channel": "C1", "requests": "1"}
+
+
 async def test_an_erasure_is_of_one_sender_in_one_channel(store: Store, clock: ManualClock) -> None:
     await store.erase_sender(Conversation("C1", "1:+447700900123"), limit=10)
 

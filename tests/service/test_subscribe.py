@@ -152,13 +152,14 @@ async def test_a_lease_that_was_extended_keeps_no_other_from_running_out(client:
     await client.create_channel()
     await configure(client, AT_ONCE)
     await ingest(client, "SM1", sender="whatsapp:+1")
-    stream = Stream(client, max_outstanding_messages=2, ack_deadline=A_SECOND)
+    stream = Stream(client, max_outstanding_messages=2, ack_deadline=Duration(seconds=500))
     extended = await stream.delivery()
-    long = pb.AckDeadlineExtension(ack_id=extended.ack_id, ack_deadline=Duration(seconds=600))
-    stream.send(extensions=[long])
-    await stream.results(1)
     await ingest(client, "SM2", sender="whatsapp:+2")
-    first, again = await stream.deliveries(2)
+    first = await stream.delivery()
+    for delivery, seconds in ((extended, 600), (first, 1)):
+        lease = pb.AckDeadlineExtension(ack_id=delivery.ack_id, ack_deadline=Duration(seconds=seconds))
+        stream.send(extensions=[lease])
+    again = await stream.delivery()
     stream.call.cancel()
 
     assert sids_of([first, again]) == ["SM2", "SM2"]
@@ -182,7 +183,7 @@ async def test_what_is_not_read_goes_to_another_uncounted(client: Client) -> Non
     await client.create_channel()
     for number in range(60):  # more than a connection takes that nobody reads from
         await ingest(client, f"SM{number}", sender=f"whatsapp:+{number}", body="x" * 250_000)
-    stream = Stream(client, max_outstanding_bytes=64 * 1024 * 1024, ack_deadline=Duration(seconds=2))
+    stream = Stream(client, max_outstanding_bytes=64 * 1024 * 1024, ack_deadline=Duration(seconds=6))
     await stream.next()
 
     unread = await pull_one(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.certificates import Authority
 from tests.processes import Process, running_service
 from tests.service.secured import ROLES, Secured, secured
 from tests.service.stubs import connected
-from tests.service.test_process import start
+from tests.service.test_process import get, start
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def outcome(address: str, credentials: grpc.ChannelCredentials | None, nam
     """What comes of a call."""
     async with connected(address, credentials=credentials, name=name) as client:
         try:
-            await client.directory.ListShims(directory_pb.ListShimsRequest(), timeout=10)
+            await client.directory.ListShims(directory_pb.ListShimsRequest(), timeout=30)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
@@ -122,7 +123,7 @@ def running_secured(folder: Path, listen: str = "127.0.0.1:0") -> Process:
 
 
 def get_metrics(process: Process) -> str:
-    connection = HTTPConnection(process.admin_listen, timeout=10)
+    connection = HTTPConnection(process.admin_listen, timeout=30)
     connection.request("GET", "/metrics")
     return connection.getresponse().read().decode()
 
@@ -146,6 +147,9 @@ def test_what_is_insecure_is_said_loudly(tmp_path: Path) -> None:
         event = process.wait_for_event("insecure_listen")
         assert event["level"] == "warning"
         assert "mo_service_insecure_listen 1.0" in get_metrics(process)
+        status, body = get(process.admin_listen, "/readyz")
+        assert (status, json.loads(body)["status"]) == (200, "degraded")
+        assert b"--insecure-listen" in body
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "no-such-host.invalid:50051"])

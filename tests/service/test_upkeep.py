@@ -35,7 +35,7 @@ class Answers:
     prune = advance_replays = answer
 
     async def wait_until(self, is_so: Callable[[], bool]) -> None:
-        async with self._changed, asyncio.timeout(10):
+        async with self._changed, asyncio.timeout(30):
             await self._changed.wait_for(is_so)
 
 

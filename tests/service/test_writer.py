@@ -83,7 +83,7 @@ async def test_a_full_disk_is_unavailable_and_stores_nothing_until_there_is_room
 async def test_what_takes_too_long_is_unavailable(writing: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "DEADLINE_SECONDS", 0.05)
     release = threading.Event()
-    blocked = asyncio.create_task(writing.run(lambda _: release.wait(30)))
+    blocked = asyncio.create_task(writing.run(lambda _: release.wait(100)))
 
     with pytest.raises(StoreUnavailable, match="took longer"):
         await blocked
@@ -92,7 +92,7 @@ async def test_what_takes_too_long_is_unavailable(writing: Writer, monkeypatch: 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun(writing: Writer, path: Path) -> None:
     release = threading.Event()
-    blocking = asyncio.create_task(writing.run(lambda _: release.wait(30)))
+    blocking = asyncio.create_task(writing.run(lambda _: release.wait(100)))
     given_up = asyncio.create_task(add(writing, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -125,10 +125,10 @@ async def test_too_much_waiting_is_refused(writing: Writer, monkeypatch: pytest.
 
     def block(_: Transaction) -> None:
         begun.set()
-        release.wait(30)
+        release.wait(100)
 
     blocking = asyncio.create_task(writing.run(block))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 30)
     waiting = [asyncio.create_task(add(writing, number)) for number in range(3)]
     await asyncio.sleep(0)
 

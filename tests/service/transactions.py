@@ -10,15 +10,16 @@ import asyncpg
 from service.store.postgres.pool import Pool
 from service.store.postgres.server import Server
 from service.store.postgres.session import Sessions, Transaction
+from tests.service.patience import PATIENCE_SECONDS
 
 MAKE_TABLE = "CREATE TABLE entry (number integer PRIMARY KEY)"
 ADD = "INSERT INTO entry VALUES ($1)"
 
 
 @asynccontextmanager
-async def opened(dsn: str, size: int = 4) -> AsyncIterator[Sessions]:
+async def opened(dsn: str, size: int = 4, *, deadline_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[Sessions]:
     pool = Pool(Server(dsn).connect, size)
-    yield Sessions(pool, announce=lambda _: None)
+    yield Sessions(pool, announce=lambda _: None, deadline_seconds=deadline_seconds)
     await pool.close()
 
 
@@ -28,6 +29,11 @@ async def execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def select_1(transaction: Transaction) -> int:
+    one: int = await transaction.connection.fetchval("SELECT 1")
+    return one
 
 
 async def add(transaction: Transaction, number: int) -> int:

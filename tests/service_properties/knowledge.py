@@ -66,7 +66,9 @@ class Knowledge:
     leaving: set[Key] = field(default_factory=set)
     """What must have moved, because its attempt has ended."""
     shaken: set[Key] = field(default_factory=set)
-    """What may have lost its place at the head, and with it attempts, back-off and an expired lease."""
+    """What may have lost its place at the head, and with it back-off and an expired lease."""
+    forgotten: set[Key] = field(default_factory=set)
+    """What may have lost its failed attempts."""
     not_before: dict[Key, int] = field(default_factory=dict)
     due_by: dict[Key, int] = field(default_factory=dict)
     waits: dict[str, tuple[str, set[Key]]] = field(default_factory=dict)
@@ -89,16 +91,18 @@ class Knowledge:
         else:
             self.beside.add(key)
         if in_front:
+            self.shake(self.senders[sid], is_forgetting=False)
             self.in_front.add(key)
             self.together.add(key)
-            self.shake(self.senders[sid])
 
-    def shake(self, sender: str) -> None:
-        """Note that the heads of a conversation's lanes may have changed."""
+    def shake(self, sender: str, *, is_forgetting: bool = True) -> None:
+        """Note that the heads of a conversation's lanes may have changed, and may have lost their attempts with it."""
         for sid in self.messages_of(sender):
             for key in self._keys(sid):
                 self.shaken.add(key)
                 self.not_before.pop(key, None)
+                if is_forgetting:
+                    self.forgotten.add(key)
 
     def messages_of(self, sender: str) -> set[str]:
         """Return the messages of a conversation."""
@@ -112,7 +116,15 @@ class Knowledge:
                 self._leave(key)
                 self.told.pop(key, None)
                 self.failed.pop(key, None)
-                for keys in (self.settled, self.dead, self.seen, self.in_front, self.together, self.shaken):
+                for keys in (
+                    self.settled,
+                    self.dead,
+                    self.seen,
+                    self.in_front,
+                    self.together,
+                    self.shaken,
+                    self.forgotten,
+                ):
                     keys.discard(key)
             self.held.discard(sid)
             del self.senders[sid]
@@ -144,7 +156,10 @@ class Knowledge:
 
     def redrive(self, key: Key) -> None:
         """Note that a dead letter was put back."""
-        self.place(*key[:2], in_front=True) if not key.is_replayed else self.shake(self.senders[key.sid])
+        if key.is_replayed:
+            self.shake(self.senders[key.sid], is_forgetting=False)
+        else:
+            self.place(*key[:2], in_front=True)
         self.failed.pop(key, None)
 
     def fail(self, key: Key, delay_seconds: float | None, now: int) -> None:

@@ -44,6 +44,7 @@ class Model(Knowledge):
             self.out[key] = Lease(delivery.token, delivery.deadline_at, delivery.attempt)
             self.seen.add(key)
             self.shaken.discard(key)
+            self.forgotten.discard(key)
             self.together.discard(key)
             self.not_before.pop(key, None)
             self.due_by.pop(key, None)
@@ -110,13 +111,13 @@ class Model(Knowledge):
             assert not older, f"{key} overtakes"
 
     def _check_attempt(self, key: Key, attempt: int, now: int) -> None:
-        """Attempts count up; they may begin anew where something was put before the message."""
+        """Attempts count up; they may begin anew where the message was moved, or was put in front itself before."""
         lease = self.out.get(key)
         if lease is not None:
             back_off = round(SETTINGS.backoff_seconds(lease.attempt, 0.0) * SECOND)
             assert now >= lease.deadline_at + back_off or key in self.shaken, f"{key} comes before its back-off"
         failed = self.failed.get(key, 0) if lease is None else lease.attempt
-        assert attempt in {failed + 1, 1 if key in self.shaken else failed + 1}
+        assert attempt in {failed + 1, 1 if key in self.forgotten else failed + 1}
 
     def _must_come(self, destination: str, sender: str, before: Snapshot, now: int) -> bool:
         unsettled = self._unsettled(destination, sender, before)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from service.models import AckToken, DeadLetterSelection, HoldReason, MessageKey, SettlementKind
+from tests.postgres_server import Databases
 from tests.service_properties.knowledge import SETTINGS
 from tests.service_properties.side_by_side import CHANNEL, DESTINATIONS, SENDERS, SideBySide
 
@@ -24,9 +25,9 @@ recent = st.integers(0, 3)
 class FeedMachine(RuleBasedStateMachine):
     """What producers, consumers and operators do, in any order."""
 
-    def __init__(self) -> None:
+    def __init__(self, databases: Databases | None = None) -> None:
         super().__init__()
-        self._both = SideBySide()
+        self._both = SideBySide(databases)
 
     def teardown(self) -> None:
         try:
@@ -135,7 +136,18 @@ class FeedMachine(RuleBasedStateMachine):
         return claims[min(recent, len(claims) - 1)]
 
 
-pytestmark = pytest.mark.timeout(900)  # a slow machine may need long
+pytestmark = pytest.mark.timeout(1800)  # a slow machine may need long
 
-FeedMachine.TestCase.settings = settings(stateful_step_count=50)
-test_feed_rules = FeedMachine.TestCase
+STEPS = settings(stateful_step_count=50)
+
+
+def test_the_feeds_rules_hold_on_sqlite() -> None:
+    run_state_machine_as_test(FeedMachine, settings=STEPS)
+
+
+def test_the_feeds_rules_hold_on_postgres(postgres: Databases) -> None:
+    class OnPostgres(FeedMachine):
+        def __init__(self) -> None:
+            super().__init__(postgres)
+
+    run_state_machine_as_test(OnPostgres, settings=STEPS)

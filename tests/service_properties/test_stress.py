@@ -1,4 +1,4 @@
-"""Writers, consumers and an operator at once, on a store whose writer thread batches them as it likes.
+"""Writers, consumers and an operator at once, on SQLite, whose writer thread batches them, and on two replicas.
 
 For a longer run: MO_STRESS_SECONDS=60 pytest tests/service_properties/test_stress.py
 """
@@ -9,17 +9,14 @@ import asyncio
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from service.models import (
-    AckStatus,
-    AckToken,
     ClaimedDelivery,
     Conversation,
     DeadLetterSelection,
@@ -38,8 +35,10 @@ from service.models import (
     SettlementKind,
 )
 from service.store.contract import Store
-from service.store.sqlite import SqliteStore
+from tests.postgres_server import Databases
 from tests.service.builders import ManualClock, a_message
+from tests.service_properties.ledger import LEASE_SECONDS, Ledger
+from tests.service_properties.opened_store import open_store
 
 SECONDS = float(os.environ.get("MO_STRESS_SECONDS", "4"))
 
@@ -48,10 +47,10 @@ CALM = [f"whatsapp:+{number}" for number in range(10, 16)]
 """Conversations that no operator touches, and that go by one route: their order is strict."""
 BUSY = [f"whatsapp:+{number}" for number in range(20, 26)]
 SETTINGS = DestinationSettings(min_backoff_seconds=0.5, max_backoff_seconds=5.0, max_attempts=4)
-LEASE_SECONDS = 10.0
 EVERYTHING = DeadLetterSelection()
 MUCH = 10**9
 MOST_WAITING = 2_000
+MOST_UNANSWERED = 5
 
 RARE = ("expired", "redriven", "moved", "released", "replayed", "ack stale", "break ok", "return ok", "extend ok")
 """What must have happened, else it was too calm to prove anything. On a busy machine that takes longer."""
@@ -63,56 +62,16 @@ FATES = [
     *(SettlementKind.EXTEND for _ in range(2)),
     SettlementKind.BREAK,
     SettlementKind.RETURN,
-    None,  # nobody answers
+    None,  # nobody answers for long
 ]
 
 
-@dataclass
-class Ledger:
-    """What everybody has seen, and what must not be."""
-
-    recorded: dict[str, str] = field(default_factory=dict)
-    """The sender of each message."""
-    out: dict[tuple[str, int], ClaimedDelivery] = field(default_factory=dict)
-    """By lane: what was claimed last and isn't settled."""
-    acknowledged: set[tuple[str, int]] = field(default_factory=set)
-    first: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    """By destination and sender: the live messages as they came first."""
-    seen: set[tuple[str, int]] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def note_claim(self, destination: str, delivery: ClaimedDelivery, sender: str) -> None:
-        claimed_at = delivery.deadline_at - round(LEASE_SECONDS * 1_000_000)
-        before = self.out.get((destination, delivery.token.lane))
-        assert before is None or before.deadline_at <= claimed_at, "two of a conversation are out"
-        self.out[destination, delivery.token.lane] = delivery
-        self.counts["expired"] += before is not None
-        if delivery.is_replayed:
-            self.counts["replayed"] += 1
-            return
-        assert (destination, delivery.sequence) not in self.acknowledged, "what was acknowledged came again"
-        if (destination, delivery.sequence) not in self.seen:
-            self.seen.add((destination, delivery.sequence))
-            self.first.setdefault((destination, sender), []).append(delivery.sequence)
-
-    def note_settled(self, destination: str, settlement: Settlement, status: AckStatus) -> None:
-        self.counts[f"{settlement.kind.value} {status.value}"] += 1
-        delivery = self.out.get((destination, settlement.token.lane))
-        if status is not AckStatus.OK or delivery is None or delivery.token != settlement.token:
-            return
-        if settlement.kind is SettlementKind.EXTEND:
-            return  # how much later it ends needs no telling: that it ends no earlier does
-        del self.out[destination, settlement.token.lane]
-        if settlement.kind is SettlementKind.ACK and not delivery.is_replayed:
-            self.acknowledged.add((destination, delivery.sequence))
-
-
 class Stress:
-    """One store, and everybody who uses it."""
+    """One store, and everybody who uses it, over any of its replicas."""
 
-    def __init__(self, store: Store, clock: ManualClock) -> None:
+    def __init__(self, replicas: Sequence[Store], clock: ManualClock) -> None:
         self.ledger = Ledger()
-        self._store = store
+        self._replicas = replicas
         self._clock = clock
         self._random = random.Random(1)
         self._numbers = count()
@@ -127,7 +86,6 @@ class Stress:
             for name in DESTINATIONS * 2:
                 group.create_task(self._consume(name))
             group.create_task(self._operate())
-            group.create_task(self._turn_the_clock())
 
     async def deliver_all(self) -> None:
         """Take and acknowledge what is left."""
@@ -143,6 +101,10 @@ class Stress:
                 await self._settle(name, [Settlement(each.token, SettlementKind.ACK) for each in deliveries])
                 taken += len(deliveries)
             is_over = not (is_replaying or redriven.settled or taken)
+
+    @property
+    def _store(self) -> Store:
+        return self._random.choice(self._replicas)
 
     def _is_over(self) -> bool:
         passed = time.monotonic() - self._began_at
@@ -172,11 +134,17 @@ class Stress:
         )
 
     async def _consume(self, destination: str) -> None:
+        unanswered: list[Settlement] = []
         while not self._is_over():
             deliveries = await self._claim(destination, self._random.randint(1, 20))
-            fates = [(each.token, fate) for each in deliveries if (fate := self._random.choice(FATES)) is not None]
-            settlements = [Settlement(token, fate, self._seconds(fate)) for token, fate in fates]
+            fates = [(each.token, self._random.choice(FATES)) for each in deliveries]
+            settlements = [Settlement(token, fate, self._seconds(fate)) for token, fate in fates if fate]
+            unanswered += [Settlement(token, SettlementKind.ACK) for token, fate in fates if fate is None]
             await self._settle(destination, settlements)
+            if len(unanswered) > MOST_UNANSWERED:
+                await self._settle(destination, unanswered)  # most of them too late
+                unanswered.clear()
+            self._clock.advance(self._random.choice([0.0001, 0.01, 0.2]))
             await asyncio.sleep(0)
 
     def _seconds(self, kind: SettlementKind) -> float | None:
@@ -192,10 +160,7 @@ class Stress:
             target = self._random.choice([None, *DESTINATIONS])
             acks = [DeliveryKey(destination, each.token) for (destination, _), each in self.ledger.out.items()]
             ack = self._random.choice(acks) if acks and turn % 3 == 0 else None
-            outcome = await self._store.assign(conversation, target, ttl_seconds=30, ack=ack)
-            if ack is not None and outcome.ack_status is not None:
-                self._note(ack.destination, ack.token, outcome.ack_status)
-            self.ledger.counts["moved"] += outcome.moved
+            await self._assign(conversation, target, ack)
             if turn % 5 == 0:
                 page = await self._store.redrive(EVERYTHING, after=0, limit=self._random.randint(1, 50))
                 self.ledger.counts["redriven"] += page.settled
@@ -206,15 +171,19 @@ class Stress:
                 await self._store.start_replay(replay)
             await self._store.advance_replays()
 
+    async def _assign(self, conversation: Conversation, target: str | None, ack: DeliveryKey | None) -> None:
+        settlements = [Settlement(ack.token, SettlementKind.ACK)] if ack else []
+        if ack:
+            self.ledger.note_asked(ack.destination, settlements)
+        outcome = await self._store.assign(conversation, target, ttl_seconds=30, ack=ack)
+        if ack and outcome.ack_status is not None:
+            self.ledger.note_settled(ack.destination, settlements[0], outcome.ack_status)
+        self.ledger.counts["moved"] += outcome.moved
+
     async def _release(self) -> None:
         held = await self._store.find_held(HeldSelection(), after=0, limit=100)
         releases = [Release(message.sequence, Decision(("bot",))) for message in held]
-        self.ledger.counts["released"] += await self._store.release(releases) if releases else 0
-
-    async def _turn_the_clock(self) -> None:
-        while not self._is_over():
-            self._clock.advance(self._random.choice([0.0001, 0.001, 0.02]))
-            await asyncio.sleep(0)
+        self.ledger.counts["released"] += len(await self._store.release(releases)) if releases else 0
 
     async def _claim(self, destination: str, limit: int) -> Sequence[ClaimedDelivery]:
         claimed = await self._store.claim(destination, limit=limit, max_bytes=MUCH, lease_seconds=LEASE_SECONDS)
@@ -223,25 +192,37 @@ class Stress:
         return claimed.deliveries
 
     async def _settle(self, destination: str, settlements: Sequence[Settlement]) -> None:
+        self.ledger.note_asked(destination, settlements)
         statuses = await self._store.settle(destination, settlements) if settlements else []
         for settlement, status in zip(settlements, statuses, strict=True):
             self.ledger.note_settled(destination, settlement, status)
-
-    def _note(self, destination: str, token: AckToken, status: AckStatus) -> None:
-        self.ledger.note_settled(destination, Settlement(token, SettlementKind.ACK), status)
 
 
 @pytest.mark.timeout(60 + 2 * PATIENCE * SECONDS)
 async def test_nothing_is_lost_doubled_or_out_of_order_when_all_do_everything_at_once(tmp_path: Path) -> None:
     clock = ManualClock()
-    store = SqliteStore.open(tmp_path / "mo.db", clock=clock)
-    stress = Stress(store, clock)
+    store = await open_store(tmp_path / "mo.db", clock)
     try:
-        await stress.run()
-        await stress.deliver_all()
-        await _check(store, stress.ledger)
+        await _stress([store], clock)
     finally:
         await store.close()
+
+
+@pytest.mark.timeout(60 + 2 * PATIENCE * SECONDS)
+async def test_nothing_is_lost_doubled_or_out_of_order_over_two_replicas_on_postgres(postgres: Databases) -> None:
+    clock = ManualClock()
+    async with postgres.database() as dsn, AsyncExitStack() as stack:
+        replicas = [await open_store(dsn, clock) for _ in range(2)]
+        for replica in replicas:
+            stack.push_async_callback(replica.close)
+        await _stress(replicas, clock)
+
+
+async def _stress(replicas: Sequence[Store], clock: ManualClock) -> None:
+    stress = Stress(replicas, clock)
+    await stress.run()
+    await stress.deliver_all()
+    await _check(replicas[0], stress.ledger)
 
 
 async def _check(store: Store, ledger: Ledger) -> None:

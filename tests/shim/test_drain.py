@@ -12,11 +12,14 @@ import pytest
 from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
 
+from shim import hand_over
 from shim.connection_limits import ConnectionLimits
+from shim.flags import parse_target
 from shim.health import Readiness
 from shim.host import check_journal
 from shim.journal import JournalState
 from shim.reports import make_report
+from shim.settings import Address, Settings
 from tests.processes import Process, running_service, running_shim
 from tests.shim.caller import FORM, Caller, encode_request, post
 from tests.shim.fake_service import FakeService
@@ -112,16 +115,20 @@ async def test_a_hand_over_beside_a_running_shim_says_what_it_waits_for(service:
     assert "the journal is empty" in second.stderr
 
 
-async def test_what_the_service_still_refuses_is_no_success(service: FakeService, tmp_path: Path) -> None:
+async def test_what_the_service_still_refuses_is_no_success(
+    service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     await journal_a_message(tmp_path, service)
     service.poison = {"SM1": grpc.StatusCode.INTERNAL}
     service.quarantine_failure = grpc.StatusCode.INTERNAL
     await service.start()
-    shim = await hand_over_only(tmp_path, service)
-    assert shim.wait() == 1
-    assert "the service refuses 1 messages" in shim.stderr
+    anywhere = Address("127.0.0.1", 0)
+    settings = Settings(anywhere, anywhere, parse_target(service.listen), tmp_path / "shim")
+    # Here, not as a process of its own, which tries for a minute before it gives one up.
+    assert await hand_over.hand_over_only(settings) == 1
+    assert "the service refuses 1 messages" in capsys.readouterr().err
     service.poison = {}
-    assert (await hand_over_only(tmp_path, service)).wait() == 0
+    assert await hand_over.hand_over_only(settings) == 0
     assert service.from_journal == [True]
 
 

@@ -121,7 +121,7 @@ async def test_a_wal_that_is_cut_off_costs_what_is_gone(host: Host, size: int) -
     await assert_readable_is_delivered(host, find_readable(host.folder))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
 @given(data=st.data())
 async def test_whatever_happens_to_the_files_nothing_readable_is_lost(
     tmp_path_factory: pytest.TempPathFactory, service: FakeService, data: st.DataObject

@@ -1,5 +1,6 @@
 """What was handed over leaves no word in the journal's files."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,7 +25,12 @@ async def host(tmp_path: Path, service: FakeService) -> AsyncIterator[Host]:
 
 def find_words(folder: Path) -> list[str]:
     """Return the files in which a planted word is to be read."""
-    return [path.name for path in folder.rglob("*") if path.is_file() and PLANTED.encode() in path.read_bytes()]
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it was deleted meanwhile
+            if path.is_file() and PLANTED.encode() in path.read_bytes():
+                found.append(path.name)
+    return found
 
 
 def planted(sid: str, size: int) -> bytes:

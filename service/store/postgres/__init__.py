@@ -20,6 +20,7 @@ from service.models import (
     Conversation,
     DeadLetter,
     DeadLetterSelection,
+    Decision,
     DeliveryKey,
     DestinationSettings,
     DestinationStatus,
@@ -38,6 +39,7 @@ from service.models import (
     Replay,
     ReplayPage,
     ReplaySelection,
+    ReRouting,
     Route,
     RoutedMessage,
     RouteRevision,
@@ -74,7 +76,7 @@ from service.store.postgres.listening import Listening
 from service.store.postgres.pool import LOST, Pool
 from service.store.postgres.schema import migrate
 from service.store.postgres.server import Server
-from service.store.postgres.session import Sessions
+from service.store.postgres.session import DEADLINE_SECONDS, Sessions
 
 MOST_CONNECTIONS = 10
 """Of one process, but for the one that listens."""
@@ -101,17 +103,18 @@ class PostgresStore:
         listen_dsn: str | None = None,
         clock: Clock | None = None,
         most_connections: int = MOST_CONNECTIONS,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> Self:
         """Open the database and bring its schema up to date. Raises `StoreRefused` when it must not be used.
 
         `listen_dsn` goes straight to the server, where a pooler in transaction mode is at `dsn`. `clock` tells the time
-        instead of the database.
+        instead of the database. What takes longer than the deadline is `StoreUnavailable`.
         """
         direct = Server(listen_dsn or dsn)
         await _prepare(direct)
         pool = Pool(Server(dsn, is_pooled=listen_dsn is not None).connect, most_connections)
         listening = Listening(direct.connect)
-        return cls(pool, listening, Sessions(pool, listening.announce, clock))
+        return cls(pool, listening, Sessions(pool, listening.announce, clock, deadline_seconds))
 
     def listen(self, listener: StoreListener) -> None:
         self._listening.listen(listener)
@@ -132,7 +135,7 @@ class PostgresStore:
         await self._pool.close()
 
     async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
-        return await self._sessions.run(lambda transaction: directory.create_channel(transaction, channel, actor))
+        return await self._sessions.change(lambda transaction: directory.create_channel(transaction, channel, actor))
 
     async def find_channels(self, channel_config_ids: Collection[str]) -> Mapping[str, Channel]:
         return await self._sessions.read(lambda transaction: directory.find_channels(transaction, channel_config_ids))
@@ -141,17 +144,17 @@ class PostgresStore:
         return await self._sessions.read(lambda transaction: directory.list_channels(transaction, after, limit))
 
     async def replace_channel(self, channel: Channel, *, entry: AuditEntry | None = None) -> Channel:
-        return await self._sessions.run(lambda transaction: directory.replace_channel(transaction, channel, entry))
+        return await self._sessions.change(lambda transaction: directory.replace_channel(transaction, channel, entry))
 
     async def replace_routes(
         self, channel_config_id: str, routes: Sequence[Route], *, expected: int | None, actor: str = GATEWAY
     ) -> int:
-        return await self._sessions.run(
+        return await self._sessions.change(
             lambda transaction: directory.replace_routes(transaction, channel_config_id, routes, expected, actor)
         )
 
     async def delete_channel(self, channel_config_id: str, *, expected: int | None, actor: str = GATEWAY) -> None:
-        await self._sessions.run(
+        await self._sessions.change(
             lambda transaction: directory.delete_channel(transaction, channel_config_id, expected, actor)
         )
 
@@ -202,13 +205,13 @@ class PostgresStore:
             lambda transaction: aside.find_held(transaction, which, after, limit, until=until)
         )
 
-    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> int:
+    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, Decision]:
         return await self._sessions.run(lambda transaction: aside.release(transaction, releases, actor))
 
     async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         return await self._sessions.run(lambda transaction: aside.discard(transaction, sequences, actor))
 
-    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Collection[int]:
+    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, ReRouting]:
         return await self._sessions.run(lambda transaction: rerouting.re_route(transaction, releases, actor))
 
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
@@ -220,8 +223,8 @@ class PostgresStore:
     async def find_clashes(self, sequence: int) -> Sequence[Clash]:
         return await self._sessions.read(lambda transaction: aside.find_clashes(transaction, sequence))
 
-    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> None:
-        await self._sessions.run(lambda transaction: quarantine.quarantine(transaction, requests))
+    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> int:
+        return await self._sessions.run(lambda transaction: quarantine.quarantine(transaction, requests))
 
     async def list_quarantined(
         self, channel_config_id: str | None, *, before: int | None, limit: int
@@ -257,10 +260,13 @@ class PostgresStore:
         return await self._sessions.run(
             lambda transaction: claims.claim(transaction, destination, limit, max_bytes, lease_seconds),
             is_durable=False,
+            tells_time=True,
         )
 
     async def settle(self, destination: str, settlements_: Sequence[Settlement]) -> Sequence[AckStatus]:
-        return await self._sessions.run(lambda transaction: settlements.settle(transaction, destination, settlements_))
+        return await self._sessions.run(
+            lambda transaction: settlements.settle(transaction, destination, settlements_), tells_time=True
+        )
 
     async def assign(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from service.models import ChannelActivity, Clash, Decision, HeldMessage, HeldSelection, Release, Summary
-from service.store.postgres import audit, lanes, positions
+from service.models import ChannelActivity, Clash, Conversation, Decision, HeldMessage, HeldSelection, Release, Summary
+from service.store.postgres import assignments, audit, conversations, lanes, positions
 from service.store.postgres.destinations import load_settings
 from service.store.postgres.lanes import LaneKey
 from service.store.postgres.messages import COUNTERS
@@ -17,6 +17,10 @@ MOST_CLASHES = 10
 HELD = """
 SELECT sequence, channel_config_id, payload FROM message
 WHERE hold_reason IS NOT NULL AND sequence > $1{conditions} ORDER BY sequence LIMIT $2
+"""
+
+CONVERSATIONS = """
+SELECT DISTINCT channel_config_id, sender FROM message WHERE sequence = ANY ($1::bigint[]) AND hold_reason IS NOT NULL
 """
 
 # In their order, so that two who settle the same ones wait for each other in one direction.
@@ -81,23 +85,36 @@ def _conditions(which: HeldSelection, until: int | None, bindings: list[object])
             yield f" AND {condition} ${len(bindings)}"
 
 
-async def release(transaction: Transaction, releases: Sequence[Release], actor: str) -> int:
-    """See `AsideStore.release`."""
-    decisions = dict(releases)
-    held: list[Any] = await transaction.connection.fetch(LOCK_HELD, list(decisions))
-    await transaction.connection.execute(DECIDE, *_to_columns([(row[0], decisions[row[0]]) for row in held]))
-    released = [row for row in held if decisions[row["sequence"]].hold_reason is None]
-    settings = await load_settings(transaction, {name for row in released for name in decisions[row[0]].destinations})
+async def release(transaction: Transaction, releases: Sequence[Release], actor: str) -> dict[int, Decision]:
+    """See `AsideStore.release`. None of the conversations is assigned or erased until the end of the transaction."""
+    wanted = {each.sequence: each for each in releases}
+    rows: list[Any] = await transaction.connection.fetch(CONVERSATIONS, list(wanted))
+    brought = {Conversation(*row) for row in rows}
+    await conversations.share(transaction, brought)
+    found = await assignments.find_all(transaction, brought)
+    held: list[Any] = await transaction.connection.fetch(LOCK_HELD, list(wanted))
+    decisions = {
+        sequence: assignments.decide(wanted[sequence], found.get(Conversation(channel_config_id, sender)))
+        for sequence, channel_config_id, sender in held
+    }
+    await transaction.connection.execute(DECIDE, *_to_columns(decisions.items()))
+    released = {sequence: decision for sequence, decision in decisions.items() if decision.hold_reason is None}
+    await _deliver(transaction, [(*row, released[row[0]]) for row in held if row[0] in released])
+    await _audit(transaction, actor, "release", len(released))
+    return released
+
+
+async def _deliver(transaction: Transaction, released: Sequence[tuple[int, str, str, Decision]]) -> None:
+    """Put messages in front where they go: sequence, channel, sender, decision."""
+    settings = await load_settings(transaction, {name for *_, decision in released for name in decision.destinations})
     await positions.put_in_front(
         transaction,
         [
             (LaneKey(name, channel_config_id, sender, lanes.part_of(settings[name], sequence)), sequence)
-            for sequence, channel_config_id, sender in released
-            for name in decisions[sequence].destinations
+            for sequence, channel_config_id, sender, decision in released
+            for name in decision.destinations
         ],
     )
-    await _audit(transaction, actor, "release", len(released))
-    return len(released)
 
 
 def _to_columns(decided: Iterable[tuple[int, Decision]]) -> list[list[object]]:

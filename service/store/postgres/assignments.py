@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from service.models import Assignment, AssignmentReason, Conversation, Decision
+from service.models import Assignment, AssignmentReason, Conversation, Decision, Release
 from service.store.postgres import heads, lanes, positions
 from service.store.postgres.lanes import Lane
 from service.store.postgres.session import Transaction
@@ -64,6 +64,11 @@ def apply(decision: Decision, assignment: Assignment | None) -> Decision:
     if assignment.reason is AssignmentReason.AFFINITY and not decision.affinity_seconds:
         return decision
     return decision.assigned(assignment)
+
+
+def decide(release: Release, assignment: Assignment | None) -> Decision:
+    """Return the decision of a release that is in force."""
+    return apply(release.decision, assignment) if release.follows_assignment else release.decision
 
 
 async def keep_affinity(transaction: Transaction, staying: Mapping[Conversation, Decision]) -> None:

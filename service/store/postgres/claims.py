@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from service.models import AckToken, AttemptOutcome, Claimed, ClaimedDelivery, DestinationSettings
 from service.store.postgres import attempts, handover, lanes
 from service.store.postgres.attempts import Failure
-from service.store.postgres.session import Transaction, microseconds
+from service.store.postgres.session import NOW, UNTOLD, Transaction, microseconds
 
 MOST_AT_ONCE = 1000
 """How many heads a look takes, at the most."""
@@ -18,16 +18,23 @@ MOST_AT_ONCE = 1000
 # wait for one. A lane that waits for a lease may have no head.
 # What has come into a lane since the statement began is locked as it is now, but its delivery can't be seen yet: then
 # it is leased without a message, which is read again.
+# A claim is not synced, so a failover or a crash may take it back while its consumer still has the delivery. Its number
+# follows from the time, so that none is given twice: else the old consumer could settle what a new one has.
 # The second limit tells the planner, and so do the laterals, that few rows are wanted of however many there are.
 LEASE = f"""
-WITH term AS (
-  SELECT $2 + coalesce($5::bigint, (SELECT round(ack_deadline * 1000000) FROM destination WHERE name = $1), $6::bigint)
-    ::bigint AS deadline_at
+WITH clock AS MATERIALIZED (
+  SELECT CASE WHEN $2::bigint = {UNTOLD} THEN {NOW} ELSE $2 END AS now
+), term AS (
+  SELECT now, now + coalesce(
+    $5::bigint, (SELECT round(ack_deadline * 1000000) FROM destination WHERE name = $1), $6::bigint
+  )::bigint AS deadline_at
+  FROM clock
 ), due AS MATERIALIZED (
   SELECT * FROM (
     SELECT id, head, part, attempts, claims, due_at, is_leased AND NOT has_expired AS is_lapsed,
            waits_for IS NOT NULL AS is_waiting
-    FROM lane WHERE destination = $1 AND due_at <= $2 ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+    FROM lane WHERE destination = $1 AND due_at <= (SELECT now FROM clock)
+    ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
   ) AS locked LIMIT {MOST_AT_ONCE}
 ), head AS MATERIALIZED (
   SELECT due.*, m.sequence, m.payload, m.route_id,
@@ -39,8 +46,8 @@ WITH term AS (
   ) m ON true
   WINDOW in_order AS (ORDER BY due_at, id)
 ), leased AS (
-  UPDATE lane SET claims = claims + 1, is_leased = true, has_expired = false, leased_at = $2,
-                  due_at = (SELECT deadline_at FROM term)
+  UPDATE lane SET claims = greatest(claims + 1, (SELECT now FROM term)), is_leased = true, has_expired = false,
+                  leased_at = (SELECT now FROM term), due_at = (SELECT deadline_at FROM term)
   WHERE id = ANY (ARRAY(
     SELECT id FROM head
     WHERE NOT (is_lapsed OR is_waiting) AND (coalesce(size, 0) <= $4 OR (number = 1 AND $7::boolean))
@@ -53,9 +60,9 @@ WITH term AS (
     (SELECT deadline_at FROM term WHERE EXISTS (SELECT FROM leased))
   ) AS due_at
 )
-SELECT next.due_at, head.id, leased.id IS NOT NULL, head.is_lapsed, head.is_waiting,
-       head.claims + 1, CASE WHEN leased.id IS NOT NULL THEN head.payload END, head.attempts + 1, term.deadline_at,
-       head.sequence, head.route_id, head.part = {lanes.REPLAYED}
+SELECT term.now, next.due_at, head.id, leased.id IS NOT NULL, head.is_lapsed, head.is_waiting,
+       greatest(head.claims + 1, term.now), CASE WHEN leased.id IS NOT NULL THEN head.payload END,
+       head.attempts + 1, term.deadline_at, head.sequence, head.route_id, head.part = {lanes.REPLAYED}
 FROM term CROSS JOIN next LEFT JOIN head ON true LEFT JOIN leased ON leased.id = head.id
 ORDER BY head.due_at, head.id
 """
@@ -108,9 +115,10 @@ async def _look(
     rows: list[Any] = await transaction.connection.fetch(
         LEASE, destination, transaction.now, limit, max_bytes, lease, DEFAULT_LEASE, is_first
     )
-    look = _Look([], [], [], rows[0][0])
+    transaction.now, next_due_at, *_ = rows[0]
+    look = _Look([], [], [], next_due_at)
     unread: list[int] = []
-    for _, lane, is_leased, is_lapsed, is_waiting, claim_number, *rest in rows:
+    for _, _, lane, is_leased, is_lapsed, is_waiting, claim_number, *rest in rows:
         if is_lapsed:
             look.lapsed.append(lane)
         elif is_waiting:

@@ -78,9 +78,9 @@ async def find_erased(transaction: Transaction, conversations_: Collection[Conve
     return {by_hash[hash_]: erased_at for hash_, erased_at in rows}
 
 
-async def note_dropped(transaction: Transaction, channel_config_id: str, count: int) -> None:
-    """Audit messages that `find_erased` kept out."""
-    await audit.write(transaction, GATEWAY, "erased-drop", channel=channel_config_id, messages=count)
+async def note_dropped(transaction: Transaction, channel_config_id: str, count: int, of: str = "messages") -> None:
+    """Audit what `find_erased` kept out."""
+    await audit.write(transaction, GATEWAY, "erased-drop", channel=channel_config_id, **{of: count})
 
 
 async def _hash(transaction: Transaction, conversation: Conversation) -> bytes:

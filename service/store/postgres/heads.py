@@ -18,6 +18,7 @@ JOIN delivery d USING (lane, position)
 """
 
 # A part that was made for it goes with its last message.
+# Only what was put in front, and the one behind it, can have been at the head before.
 ADVANCE = """
 taken AS (
   DELETE FROM delivery d USING unnest($1::bigint[], $2::bigint[]) AS h (lane, position)
@@ -25,7 +26,10 @@ taken AS (
 ), dropped AS (
   DELETE FROM lane WHERE id = ANY ($3::bigint[])
 ), moved AS (
-  UPDATE lane SET head = head + 1, attempts = 0, is_leased = false, has_expired = false, awaited_by = NULL,
+  UPDATE lane SET head = head + 1, is_leased = false, has_expired = false, awaited_by = NULL,
+                  attempts = CASE WHEN head <= front THEN coalesce(
+                    (SELECT d.attempts FROM delivery d WHERE d.lane = lane.id AND d.position = lane.head + 1), 0
+                  ) ELSE 0 END,
                   due_at = CASE WHEN tail > head OR waits_for IS NOT NULL THEN $5::bigint END
   WHERE id = ANY ($4::bigint[])
 )

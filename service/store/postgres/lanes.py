@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from service.models import Conversation, DestinationSettings
-from service.store.postgres.session import Outrun, Transaction
+from service.store.postgres.session import NOW, UNTOLD, Outrun, Transaction
 
 OWN = 0
 REPLAYED = -1
@@ -53,9 +53,9 @@ FROM unnest($9::bigint[], $10::bigint[], $11::bigint[]) AS m (number, from_end, 
 WHERE (SELECT count(*) FROM appended) = cardinality($1::text[])
 """
 
-# With the lanes that wait for their leases.
+# With the lanes that wait for their leases, and the time.
 LOCK = f"""
-SELECT {COLUMNS} FROM lane
+SELECT {COLUMNS}, (SELECT {NOW}) AS now FROM lane
 WHERE id = ANY (ARRAY(
   SELECT unnest($1::bigint[]) UNION
   SELECT awaited_by FROM lane WHERE id = ANY ($1) AND awaited_by IS NOT NULL
@@ -198,9 +198,13 @@ def columns(keys: Sequence[LaneKey]) -> tuple[list[str], list[str], list[str], l
 async def lock(transaction: Transaction, ids: Collection[int]) -> dict[int, Lane]:
     """Lock lanes and those that wait for their leases; return the ones that are there. A repeat reads them again.
 
-    Raises `Outrun` when one has begun to be waited for meanwhile.
+    A transaction that doesn't know the time is told, if there are any. Raises `Outrun` when one has begun to be waited
+    for meanwhile.
     """
-    found = _by_id(await transaction.connection.fetch(LOCK, list(ids)))
+    rows: list[Any] = await transaction.connection.fetch(LOCK, list(ids))
+    if rows and transaction.now == UNTOLD:
+        transaction.now = rows[0]["now"]
+    found = {row[0]: Lane(*row[:-1]) for row in rows}
     if any(lane.awaited_by is not None and lane.awaited_by not in found for lane in found.values()):
         raise Outrun
     return found

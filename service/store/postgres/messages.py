@@ -88,6 +88,7 @@ async def record(
         if ground.lets_in(routed):
             wanted.setdefault(_key(routed), routed)
     stored, known = await _store_new(transaction, ground, wanted, is_recovered)
+    transaction.answers_by_others = bool(known)
     if quarantine_entry_id:
         await settle_quarantined(transaction, [quarantine_entry_id])
     dropped = Counter(routed.message.channel_config_id for routed in intake if not ground.lets_in(routed))

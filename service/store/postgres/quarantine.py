@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from service.models import QuarantinedRequest, QuarantineKey, QuarantinePage
-from service.store.postgres import audit
+from service.models import Conversation, QuarantinedRequest, QuarantineKey, QuarantinePage
+from service.store.postgres import audit, conversations, erasure
 from service.store.postgres.session import Transaction
 
 MOST_REFUSED = 10_000
@@ -50,14 +51,44 @@ DELETE FROM quarantine WHERE number IN (
 """
 
 
-async def quarantine(transaction: Transaction, requests: Sequence[QuarantinedRequest]) -> None:
+async def quarantine(transaction: Transaction, requests: Sequence[QuarantinedRequest]) -> int:
     """See `AsideStore.quarantine`."""
     connection = transaction.connection
+    kept, dropped = await _part_erased(transaction, requests)
+    for channel, count in dropped.items():
+        await erasure.note_dropped(transaction, channel, count, of="requests")
     await connection.execute(LOCK, ADDING_LOCK)
-    await connection.execute(INSERT, *([*column] for column in zip(*requests, strict=True)), transaction.now)
+    if kept:
+        columns = zip(*(request[:4] for request in kept), strict=True)
+        done = await connection.execute(INSERT, *([*column] for column in columns), transaction.now)
+        transaction.answers_by_others = done != f"INSERT 0 {len(kept)}"
     oldest = transaction.now - KEPT_MICROSECONDS
     await connection.execute(PRUNE_REFUSED, oldest, MOST_REFUSED, PRUNED_AT_ONCE)
     await connection.execute(PRUNE_SETTLED, oldest, PRUNED_AT_ONCE)
+    return dropped.total()
+
+
+async def _part_erased(
+    transaction: Transaction, requests: Sequence[QuarantinedRequest]
+) -> tuple[list[QuarantinedRequest], Counter[str]]:
+    """Return what is to be kept, and how much is dropped of each channel; nobody is erased before the commit."""
+    senders = {request.entry_id: _conversations(request) for request in requests}
+    brought = {conversation for each in senders.values() for conversation in each}
+    if not brought:
+        return [*requests], Counter()
+    await conversations.share(transaction, brought)
+    erased_at = await erasure.find_erased(transaction, brought)
+    erased = {
+        request.entry_id
+        for request in requests
+        if any(request.received_at <= erased_at.get(each, -1) for each in senders[request.entry_id])
+    }
+    dropped = Counter(request.channel_config_id for request in requests if request.entry_id in erased)
+    return [request for request in requests if request.entry_id not in erased], dropped
+
+
+def _conversations(request: QuarantinedRequest) -> list[Conversation]:
+    return [Conversation(request.channel_config_id, sender) for sender in request.senders]
 
 
 async def settle_quarantined(transaction: Transaction, entry_ids: Sequence[str]) -> int:

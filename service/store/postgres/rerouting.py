@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from service.models import Conversation, Decision, Release
-from service.store.postgres import audit, conversations, lanes, positions
+from service.models import Conversation, Decision, Release, ReRouting
+from service.store.postgres import assignments, audit, conversations, lanes, positions
 from service.store.postgres.destinations import load_settings
 from service.store.postgres.lanes import Lane, LaneKey
 from service.store.postgres.session import Transaction
@@ -26,13 +26,17 @@ WHERE m.sequence = d.sequence
 """
 
 
-async def re_route(transaction: Transaction, releases: Sequence[Release], actor: str) -> set[int]:
+async def re_route(transaction: Transaction, releases: Sequence[Release], actor: str) -> dict[int, ReRouting]:
     """See `AsideStore.re_route`. Has the conversations to itself."""
-    decisions = dict(releases)
-    brought = {message.conversation for message in await _find(transaction, decisions)}
+    wanted = {each.sequence: each for each in releases}
+    brought = {message.conversation for message in await _find(transaction, wanted)}
     await conversations.take(transaction, *brought)
+    found = await assignments.find_all(transaction, brought)
     held = [lane for each in sorted(brought) for lane in await lanes.lock_conversation(transaction, each)]
-    moves = [_Move(message, decisions[message.sequence]) for message in await _find(transaction, decisions)]
+    moves = [
+        _Move(message, assignments.decide(wanted[message.sequence], found.get(message.conversation)))
+        for message in await _find(transaction, wanted)
+    ]
     await _place(transaction, moves, held)
     rows = [
         (
@@ -45,10 +49,9 @@ async def re_route(transaction: Transaction, releases: Sequence[Release], actor:
         for move in moves
     ]
     await transaction.connection.execute(DECIDE, *([row[column] for row in rows] for column in range(5)))
-    changed = {move.message.sequence for move in moves if move.has_changed}
-    if changed:
-        await audit.write(transaction, actor, "re-route", messages=len(changed))
-    return changed
+    if changed := sum(move.has_changed for move in moves):
+        await audit.write(transaction, actor, "re-route", messages=changed)
+    return {move.message.sequence: ReRouting(move.decision, move.has_changed) for move in moves}
 
 
 class _Message(NamedTuple):

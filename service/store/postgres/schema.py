@@ -30,13 +30,25 @@ async def migrate(connection: Connection) -> None:
     async with connection.transaction():
         await connection.execute(LONGEST_WAIT)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
-        version, oldest_code = await _read_version(connection)
+        if await is_being_copied_to(connection):
+            raise StoreRefused(
+                "a copy into the store's database was not finished; run the same mo-service copy again, it goes on "
+                "where it was"
+            )
+        version, oldest_code = await read_version(connection)
         check_usable(version=version, oldest_code=oldest_code, newest_known=len(migrations))
         for migration in migrations[version:]:
             await _apply(connection, migration)
 
 
-async def _read_version(connection: Connection) -> tuple[int, int]:
+async def is_being_copied_to(connection: Connection) -> bool:
+    """Whether a copy into this database was begun and not finished: it has its progress there."""
+    progress = await connection.fetchval("SELECT to_regclass('copy_progress')")
+    return progress is not None
+
+
+async def read_version(connection: Connection) -> tuple[int, int]:
+    """Return a database's schema, 0 when it is empty, and the oldest code that may use it. Raises `StoreRefused`."""
     tables = await connection.fetchval(
         "SELECT array_agg(relname::text) FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
         "AND relkind IN ('r', 'p')"

@@ -32,14 +32,21 @@ MOST_REPORTS = 3
 
 # Set in each transaction, since a pooler in transaction mode hands out other connections. They end before the deadline,
 # so that nothing of what was given up goes on for long; but locks are waited for until a deadlock would be found.
-_TIME_OUTS = """;
-SET LOCAL statement_timeout = '1400ms'; SET LOCAL lock_timeout = '1300ms';
-SET LOCAL idle_in_transaction_session_timeout = '2000ms'
+TIME_OUTS = """;
+SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock};
+SET LOCAL idle_in_transaction_session_timeout = {idle}
 """
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + _TIME_OUTS
-BEGIN_NOT_SYNCED = f"{BEGIN}; SET LOCAL synchronous_commit = off"
+# What writes looks up rows by their keys, however many there are. Where a table has grown faster than its statistics, a
+# plan that scans would look cheaper, and would be kept.
+BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"""
+NOT_SYNCED = "; SET LOCAL synchronous_commit = off"
 # Every look inside sees the same moment.
-BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + _TIME_OUTS
+BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+COMMIT = "COMMIT"
+# A transaction that has written nothing commits without waiting; this one has, and everything before it is safe, too.
+COMMIT_AFTER_OTHERS = "SELECT pg_logical_emit_message(true, 'mo', ''); COMMIT"
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -67,6 +74,9 @@ class Transaction:
     arrivals: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     directory_changed: bool = False
+    answers_by_others: bool = False
+    """Whether the caller is told that something is stored which another transaction has committed. That can be seen
+    when it is on this server alone: where who committed it gave up the wait for the standby. So this one waits."""
     remembered: dict[str, Any] = field(default_factory=dict)
     """What was looked up and holds until the end of the transaction."""
 
@@ -77,23 +87,38 @@ class Sessions:
     `clock` tells the time instead of the database.
     """
 
-    def __init__(self, pool: Pool, announce: Callable[[Transaction], None], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        announce: Callable[[Transaction], None],
+        clock: Clock | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
         self._pool = pool
         self._announce = announce
         self._clock = clock
+        self._deadline_seconds = deadline_seconds
+        time_outs = _time_outs(round(deadline_seconds * 1000))
+        self._begin = BEGIN + time_outs
+        self._begin_reading = BEGIN_READING + time_outs
         self._reporting = asyncio.Semaphore(MOST_REPORTS)
+        self._changing = asyncio.Semaphore(1)
 
     async def run(
         self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True, tells_time: bool = False
     ) -> T:
         """Run an operation and return its result once it is committed (and, if durable, on disk).
 
-        A `GatewayError` of it rolls everything back. Raises `StoreUnavailable` after 1.5 s, or when
+        A `GatewayError` of it rolls everything back. Raises `StoreUnavailable` after the deadline, or when
         the connection is lost: then the operation may still come to be. With `tells_time`, its first
         statement selects `NOW` too, and it sets `now` where that is `UNTOLD`: a round trip less.
         """
-        begin = BEGIN if is_durable else BEGIN_NOT_SYNCED
+        begin = self._begin if is_durable else self._begin + NOT_SYNCED
         return await self._in_time(lambda attempt: self._write(begin, operation, attempt, tells_time))
+
+    async def change(self, operation: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Do as `run` does, for operations that wait for each other anyway: one at a time, so with one connection."""
+        return await self._in_time(lambda attempt: self._change(operation, attempt))
 
     async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Return what `look` finds, all of it as of one moment. It can't write."""
@@ -105,10 +130,10 @@ class Sessions:
 
     async def _in_time(self, attempt: Callable[[int], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(self._deadline_seconds):
                 return await self._repeat(attempt)
         except TimeoutError:
-            raise StoreUnavailable(f"the store took longer than {DEADLINE_SECONDS} s; retry") from None
+            raise StoreUnavailable(f"the store took longer than {self._deadline_seconds:g} s; retry") from None
         except (asyncpg.PostgresError, *LOST) as error:
             raise StoreUnavailable(_in_our_words(error)) from error
 
@@ -129,13 +154,17 @@ class Sessions:
     ) -> T:
         async with self._pool.connection() as connection:
             transaction, result = await self._work(connection, begin, operation, attempt, tells_time)
-            await _commit(connection)
+            await _commit(connection, COMMIT_AFTER_OTHERS if transaction.answers_by_others else COMMIT)
         self._announce(transaction)
         return result
 
+    async def _change(self, operation: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+        async with self._changing:
+            return await self._write(self._begin, operation, attempt, tells_time=False)
+
     async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
         async with self._pool.connection() as connection:
-            _, result = await self._work(connection, BEGIN_READING, look, attempt, tells_time=False)
+            _, result = await self._work(connection, self._begin_reading, look, attempt, tells_time=False)
             await connection.execute("COMMIT")
         return result
 
@@ -163,13 +192,13 @@ class Sessions:
             raise
 
 
-async def _commit(connection: Connection) -> None:
+async def _commit(connection: Connection, commit: str) -> None:
     """Commit, or raise `StoreUnavailable` since nobody knows.
 
     Never cancelled: that would end the wait for a synchronous standby as if it had answered. Who gives up closes the
     connection instead, and PostgreSQL goes on waiting. (Its own time-outs don't count while it commits.)
     """
-    committing = asyncio.ensure_future(connection.execute("COMMIT"))
+    committing = asyncio.ensure_future(connection.execute(commit))
     try:
         outcome = await asyncio.shield(committing)
     except asyncio.CancelledError:
@@ -189,6 +218,11 @@ def _in_our_words(error: Exception) -> str:
     if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
         return "the store took too long; retry"
     return "the store can't commit; retry"
+
+
+def _time_outs(deadline: int) -> str:
+    """Return the statements that set the time-outs within a deadline in milliseconds."""
+    return TIME_OUTS.format(statement=deadline - 100, lock=deadline - 200, idle=deadline + 500)
 
 
 def microseconds(seconds: float) -> int:

@@ -23,6 +23,7 @@ from service.models import (
     Conversation,
     DeadLetter,
     DeadLetterSelection,
+    Decision,
     DeliveryKey,
     DestinationSettings,
     DestinationStatus,
@@ -41,6 +42,7 @@ from service.models import (
     Replay,
     ReplayPage,
     ReplaySelection,
+    ReRouting,
     Route,
     RoutedMessage,
     RouteRevision,
@@ -198,13 +200,13 @@ class SqliteStore:
     async def find_held(self, which: HeldSelection, *, after: int, limit: int) -> Sequence[HeldMessage]:
         return await self._reporter.run(lambda connection: aside.find_held(connection, which, after, limit))
 
-    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> int:
+    async def release(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, Decision]:
         return await self._writer.run(lambda transaction: aside.release(transaction, releases, actor))
 
     async def discard(self, sequences: Sequence[int], *, actor: str = GATEWAY) -> int:
         return await self._writer.run(lambda transaction: aside.discard(transaction, sequences, actor))
 
-    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Collection[int]:
+    async def re_route(self, releases: Sequence[Release], *, actor: str = GATEWAY) -> Mapping[int, ReRouting]:
         return await self._writer.run(lambda transaction: rerouting.re_route(transaction, releases, actor))
 
     async def load_payloads(self, sequences: Collection[int]) -> Mapping[int, bytes]:
@@ -216,8 +218,8 @@ class SqliteStore:
     async def find_clashes(self, sequence: int) -> Sequence[Clash]:
         return await self._reader.run(lambda connection: aside.find_clashes(connection, sequence))
 
-    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> None:
-        await self._writer.run(lambda transaction: quarantine.quarantine(transaction, requests))
+    async def quarantine(self, requests: Sequence[QuarantinedRequest]) -> int:
+        return await self._writer.run(lambda transaction: quarantine.quarantine(transaction, requests))
 
     async def list_quarantined(
         self, channel_config_id: str | None, *, before: int | None, limit: int

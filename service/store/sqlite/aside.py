@@ -8,9 +8,9 @@ from typing import Any
 
 import apsw
 
-from service.models import ChannelActivity, Clash, Decision, HeldMessage, HeldSelection, Release, Summary
+from service.models import ChannelActivity, Clash, Conversation, Decision, HeldMessage, HeldSelection, Release, Summary
 from service.store.routes_json import dump_names
-from service.store.sqlite import audit, lanes
+from service.store.sqlite import assignments, audit, lanes
 from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
@@ -19,9 +19,11 @@ MOST_CLASHES = 10
 
 HELD = "sequence, channel_config_id, payload FROM message WHERE hold_reason IS NOT NULL AND sequence > ?"
 
+FIND = "SELECT channel_config_id, sender FROM message WHERE sequence = ? AND hold_reason IS NOT NULL"
+
 DECIDE = """
 UPDATE message SET hold_reason = ?, route_id = ?, route_revision = ?, destinations = ?, assignment_reason = ?
-WHERE sequence = ? AND hold_reason IS NOT NULL RETURNING channel_config_id, sender
+WHERE sequence = ?
 """
 
 DISCARD = "UPDATE message SET hold_reason = NULL, discarded_at = ? WHERE sequence = ? AND hold_reason IS NOT NULL"
@@ -53,22 +55,27 @@ def find_held(connection: apsw.Connection, which: HeldSelection, after: int, lim
     return [HeldMessage(*row) for row in found]
 
 
-def release(transaction: Transaction, releases: Sequence[Release], actor: str) -> int:
+def release(transaction: Transaction, releases: Sequence[Release], actor: str) -> dict[int, Decision]:
     """See `AsideStore.release`."""
     places: list[tuple[LaneKey, int]] = []
-    released = 0
-    for sequence, decision in sorted(releases, key=lambda entry: entry.sequence):
-        row: Any = transaction.connection.execute(DECIDE, (*_to_row(decision), sequence)).fetchone()
-        if row and decision.hold_reason is None:
-            released += 1
-            channel_config_id, sender = row
+    released: dict[int, Decision] = {}
+    for each in sorted(releases, key=lambda entry: entry.sequence):
+        sequence = each.sequence
+        row: Any = transaction.connection.execute(FIND, (sequence,)).fetchone()
+        if row is None:
+            continue
+        conversation = Conversation(*row)
+        decision = assignments.decide(transaction, conversation, each)
+        transaction.connection.execute(DECIDE, (*_to_row(decision), sequence))
+        if decision.hold_reason is None:
+            released[sequence] = decision
             places += [
-                (LaneKey(name, channel_config_id, sender, lanes.part_of(transaction, name, sequence)), sequence)
+                (LaneKey(name, *conversation, lanes.part_of(transaction, name, sequence)), sequence)
                 for name in decision.destinations
             ]
     for key, group in groupby(sorted(places), key=lambda place: place[0]):
         lanes.put_in_front(transaction, key, [sequence for _, sequence in group])
-    _audit(transaction, actor, "release", released)
+    _audit(transaction, actor, "release", len(released))
     return released
 
 

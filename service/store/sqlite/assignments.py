@@ -6,7 +6,7 @@ from typing import Any
 
 import apsw
 
-from service.models import Assignment, AssignmentReason, Conversation, Decision
+from service.models import Assignment, AssignmentReason, Conversation, Decision, Release
 from service.store.routes_json import dump_names, load_names
 from service.store.sqlite import lanes
 from service.store.sqlite.lanes import Lane
@@ -48,6 +48,13 @@ def apply(transaction: Transaction, conversation: Conversation, decision: Decisi
     if assignment is None or (assignment.reason is AssignmentReason.AFFINITY and not decision.affinity_seconds):
         return decision
     return decision.assigned(assignment)
+
+
+def decide(transaction: Transaction, conversation: Conversation, release: Release) -> Decision:
+    """Return the decision of a release that is in force."""
+    if not release.follows_assignment:
+        return release.decision
+    return apply(transaction, conversation, release.decision)
 
 
 def _is_any(transaction: Transaction) -> bool:

@@ -83,9 +83,9 @@ def is_erased(transaction: Transaction, conversation: Conversation, received_at:
     return erased_at is not None and received_at <= erased_at
 
 
-def note_dropped(transaction: Transaction, channel_config_id: str, count: int) -> None:
-    """Audit messages that `is_erased` kept out."""
-    audit.write(transaction, GATEWAY, "erased-drop", channel=channel_config_id, messages=count)
+def note_dropped(transaction: Transaction, channel_config_id: str, count: int, of: str = "messages") -> None:
+    """Audit what `is_erased` kept out."""
+    audit.write(transaction, GATEWAY, "erased-drop", channel=channel_config_id, **{of: count})
 
 
 def _is_anybody_erased(transaction: Transaction) -> bool:

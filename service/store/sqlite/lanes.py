@@ -25,7 +25,7 @@ ON CONFLICT (destination, channel_config_id, sender, part)
 RETURNING id, tail
 """
 
-INSERT_DELIVERY = "INSERT INTO delivery VALUES (?, ?, ?)"
+INSERT_DELIVERY = "INSERT INTO delivery (lane, position, message) VALUES (?, ?, ?)"
 
 COLUMNS = """
 id, destination, channel_config_id, sender, part, head, tail, front, attempts, claims, is_leased, has_expired,
@@ -41,8 +41,12 @@ INSERT INTO lane (destination, channel_config_id, sender, part, head, tail) VALU
 ON CONFLICT (destination, channel_config_id, sender, part) DO NOTHING
 """
 
+# Only what was put in front, and the one behind it, can have been at the head before.
 ADVANCE = """
-UPDATE lane SET head = head + 1, attempts = 0, is_leased = 0, has_expired = 0,
+UPDATE lane SET head = head + 1, is_leased = 0, has_expired = 0,
+                attempts = CASE WHEN head <= front THEN coalesce(
+                  (SELECT d.attempts FROM delivery d WHERE d.lane = lane.id AND d.position = lane.head + 1), 0
+                ) ELSE 0 END,
                 due_at = CASE WHEN tail > head OR waits_for IS NOT NULL THEN ? END
 WHERE id = ?
 """
@@ -66,6 +70,12 @@ WHERE id = ? AND waits_for IS NOT NULL
 MOVE_LEASED = "UPDATE delivery SET position = ? WHERE lane = ? AND position = ?"
 
 PENDING = "SELECT message FROM delivery WHERE lane = ? AND position BETWEEN ? AND ? ORDER BY position"
+
+IN_FRONT = "SELECT message, attempts FROM delivery WHERE lane = ? AND position BETWEEN ? AND ?"
+
+INSERT_IN_FRONT = "INSERT INTO delivery (lane, position, message, attempts) VALUES (?, ?, ?, ?)"
+
+KEEP_ATTEMPTS = "UPDATE delivery SET attempts = ? WHERE lane = ? AND position = ?"
 
 FORGET = "DELETE FROM delivery WHERE lane = ? AND position BETWEEN ? AND ?"
 
@@ -222,16 +232,24 @@ def pending(transaction: Transaction, lane: Lane) -> list[int]:
 
 
 def put_in_front(transaction: Transaction, key: LaneKey, sequences: Sequence[int]) -> None:
-    """Put messages before what is not delivered yet: in order with those that were put there earlier."""
+    """Put messages before what is not delivered yet: in order with those that were put there earlier.
+
+    What was the head keeps its failed attempts.
+    """
     lane = find_or_make(transaction, key)
     first = lane.first_pending
     last = first - 1 if lane.front is None else min(max(lane.front, first - 1), lane.tail)
-    in_front = [row[0] for row in transaction.connection.execute(PENDING, (lane.id, first, last))]
+    if not lane.is_out:
+        transaction.connection.execute(KEEP_ATTEMPTS, (lane.attempts, lane.id, lane.head))
+    attempts = dict(transaction.connection.execute(IN_FRONT, (lane.id, first, last)))
     transaction.connection.execute(FORGET, (lane.id, first, last))
-    merged = sorted({*sequences, *in_front})
+    merged = sorted({*sequences, *attempts})
     start = last + 1 - len(merged)
-    _restart(transaction, lane, start, lane.tail, last)
-    _insert(transaction, lane.id, start, merged)
+    _restart(transaction, lane, start, lane.tail, last, attempts=attempts.get(merged[0], 0))
+    transaction.connection.executemany(
+        INSERT_IN_FRONT,
+        [(lane.id, position, sequence, attempts.get(sequence, 0)) for position, sequence in enumerate(merged, start)],
+    )
 
 
 def replace_pending(transaction: Transaction, lane: Lane, sequences: Sequence[int]) -> None:
@@ -249,14 +267,16 @@ def replace_pending(transaction: Transaction, lane: Lane, sequences: Sequence[in
         _restart(transaction, lane, first, tail, None)
 
 
-def _restart(transaction: Transaction, lane: Lane, first_pending: int, tail: int, front: int | None) -> None:
-    """Give a lane another first delivery that is not out; what is out stays out."""
+def _restart(
+    transaction: Transaction, lane: Lane, first_pending: int, tail: int, front: int | None, *, attempts: int = 0
+) -> None:
+    """Give a lane another first delivery that is not out, with its failed attempts; what is out stays out."""
     head = first_pending - lane.is_out
     if lane.is_out:
         transaction.connection.execute(MOVE_LEASED, (head, lane.id, lane.head))
         due_at, attempts = lane.due_at, lane.attempts
     else:
-        due_at, attempts = (transaction.now if head <= tail or lane.waits_for is not None else None), 0
+        due_at = transaction.now if head <= tail or lane.waits_for is not None else None
         transaction.ready.add(lane.destination)
     transaction.connection.execute(REFILL, (head, tail, front, due_at, attempts, int(lane.is_out), 0, lane.id))
 

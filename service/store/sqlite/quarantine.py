@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import apsw
 
-from service.models import QuarantinedRequest, QuarantineKey, QuarantinePage
-from service.store.sqlite import audit
+from service.models import Conversation, QuarantinedRequest, QuarantineKey, QuarantinePage
+from service.store.sqlite import audit, erasure
 from service.store.sqlite.writer import Transaction
 
 MOST_REFUSED = 10_000
@@ -40,14 +41,27 @@ DELETE FROM quarantine WHERE number IN (
 """
 
 
-def quarantine(transaction: Transaction, requests: Sequence[QuarantinedRequest]) -> None:
+def quarantine(transaction: Transaction, requests: Sequence[QuarantinedRequest]) -> int:
     """See `AsideStore.quarantine`."""
     connection = transaction.connection
-    for entry_id, channel_config_id, is_accepted, payload in requests:
-        connection.execute(INSERT, (entry_id, channel_config_id, is_accepted, transaction.now, payload))
+    erased: Counter[str] = Counter()
+    for request in requests:
+        entry_id, channel_config_id, is_accepted, payload, *_ = request
+        if _is_erased(transaction, request):
+            erased[channel_config_id] += 1
+        else:
+            connection.execute(INSERT, (entry_id, channel_config_id, is_accepted, transaction.now, payload))
+    for channel, count in erased.items():
+        erasure.note_dropped(transaction, channel, count, of="requests")
     oldest = transaction.now - KEPT_MICROSECONDS
     connection.execute(PRUNE_REFUSED, (oldest, MOST_REFUSED, PRUNED_AT_ONCE))
     connection.execute(PRUNE_SETTLED, (oldest, PRUNED_AT_ONCE))
+    return erased.total()
+
+
+def _is_erased(transaction: Transaction, request: QuarantinedRequest) -> bool:
+    conversations = [Conversation(request.channel_config_id, sender) for sender in request.senders]
+    return any(erasure.is_erased(transaction, each, request.received_at) for each in conversations)
 
 
 def settle_quarantined(transaction: Transaction, entry_ids: Sequence[str]) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.models import Decision, Release
+from service.models import Conversation, Decision, Release, ReRouting
 from service.store.routes_json import dump_names, load_names
-from service.store.sqlite import audit, lanes
+from service.store.sqlite import assignments, audit, lanes
 from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.writer import Transaction
 
@@ -21,18 +21,20 @@ UPDATE message SET destinations = ?, route_id = ?, route_revision = ?, assignmen
 """
 
 
-def re_route(transaction: Transaction, releases: Sequence[Release], actor: str) -> set[int]:
+def re_route(transaction: Transaction, releases: Sequence[Release], actor: str) -> dict[int, ReRouting]:
     """See `AsideStore.re_route`."""
-    changed = {sequence for sequence, decision in sorted(releases) if _re_route(transaction, sequence, decision)}
-    if changed:
-        audit.write(transaction, actor, "re-route", messages=len(changed))
-    return changed
+    done: dict[int, ReRouting] = {}
+    for each in sorted(releases, key=lambda entry: entry.sequence):
+        row: Any = transaction.connection.execute(FIND, (each.sequence,)).fetchone()
+        if row is not None:
+            decision = assignments.decide(transaction, Conversation(*row[:2]), each)
+            done[each.sequence] = ReRouting(decision, _re_route(transaction, each.sequence, row, decision))
+    if changed := sum(each.has_changed for each in done.values()):
+        audit.write(transaction, actor, "re-route", messages=changed)
+    return done
 
 
-def _re_route(transaction: Transaction, sequence: int, decision: Decision) -> bool:
-    row: Any = transaction.connection.execute(FIND, (sequence,)).fetchone()
-    if row is None:
-        return False
+def _re_route(transaction: Transaction, sequence: int, row: tuple[str, str, str], decision: Decision) -> bool:
     channel_config_id, sender, names = row
     before, wanted = load_names(names), decision.destinations
     unwanted = [LaneKey(name, channel_config_id, sender, lanes.OWN) for name in before if name not in wanted]

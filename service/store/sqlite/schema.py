@@ -52,11 +52,25 @@ def open_writer(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         _migrate(connection, path)
+        _close_to_others(path)
     except BaseException:
         connection.close()
         raise
     connection.execute(WRITER_SETTINGS).fetchall()  # else only the first one: a cursor stops at each row
     return connection
+
+
+def _close_to_others(path: Path) -> None:
+    """Take from others what somebody, or a back-up put back, may have given them. Raises `StoreRefused`."""
+    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".lock"))):
+        try:
+            if each.exists() and each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+        except OSError as error:
+            raise StoreRefused(
+                f"others may read {each}, which is to hold messages: {error.strerror}; give it to the user that "
+                "mo-service runs as (chown), or give another --store"
+            ) from None
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -78,13 +92,14 @@ def one_moment(connection: apsw.Connection) -> Iterator[None]:
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     migrations = load_migrations("sqlite")
-    version, oldest_code = _read_version(connection, path)
+    version, oldest_code = read_version(connection, path)
     check_usable(version=version, oldest_code=oldest_code, newest_known=len(migrations))
     for migration in migrations[version:]:
         _apply(connection, migration)
 
 
-def _read_version(connection: apsw.Connection, path: Path) -> tuple[int, int]:
+def read_version(connection: apsw.Connection, path: Path) -> tuple[int, int]:
+    """Return a file's schema, 0 when it is empty, and the oldest code that may use it. Raises `StoreRefused`."""
     try:
         is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
         application_id = connection.pragma("application_id")

@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from aicc.mo.v1 import message_pb2 as message_pb
-
-from service.models import Decision, IncomingMessage, MessageFacts, RoutedMessage, Settlement, SettlementKind
+from service.models import Settlement, SettlementKind
 from service.store.sqlite import SqliteStore
-from tests.bench.measuring import spread
-from tests.bench.scenario import Figures, Options
+from tests.bench.mo_messages import DESTINATION, a_routed_text
+from tests.bench.scenario import Figure, Figures, Options, spread
 
 _BACKLOGS = (1_000, 100_000, 1_000_000)
 _EACH = 5
@@ -29,7 +27,6 @@ _ROUNDS = 25
 _CLAIMS = 10
 """In a round."""
 _RECORDED_AT_ONCE = 2_000
-_DESTINATION = "default"
 _LARGEST_BYTES = 2**40
 _LEASE_SECONDS = 60.0
 
@@ -78,7 +75,7 @@ class _Queue:
     def __init__(self, store: SqliteStore, kind: _Kind) -> None:
         self._store = store
         self._kind = kind
-        self._messages = _messages(kind)
+        self._numbers = itertools.count()
 
     @classmethod
     async def fill(cls, options: Options, kind: _Kind) -> _Queue:
@@ -95,10 +92,10 @@ class _Queue:
         for _ in range(_CLAIMS if batch > 1 else 10 * _CLAIMS):
             started = time.process_time()
             claimed = await self._store.claim(
-                _DESTINATION, limit=batch, max_bytes=_LARGEST_BYTES, lease_seconds=_LEASE_SECONDS
+                DESTINATION, limit=batch, max_bytes=_LARGEST_BYTES, lease_seconds=_LEASE_SECONDS
             )
             acks = [Settlement(delivery.token, SettlementKind.ACK) for delivery in claimed.deliveries]
-            await self._store.settle(_DESTINATION, acks)
+            await self._store.settle(DESTINATION, acks)
             used += time.process_time() - started
             taken += len(acks)
             await self._record(len(acks))
@@ -109,37 +106,19 @@ class _Queue:
         await self._store.close()
 
     async def _record(self, count: int) -> None:
-        await self._store.record(list(itertools.islice(self._messages, count)))
+        """As many conversations as make up the backlog, each in turn."""
+        conversations = self._kind.backlog // self._kind.each
+        numbers = itertools.islice(self._numbers, count)
+        await self._store.record([a_routed_text(number, conversations=conversations) for number in numbers])
 
 
 def _path_of(folder: Path, kind: _Kind) -> Path:
     return folder / f"{kind.backlog}-{kind.each}.db"
 
 
-def _messages(kind: _Kind) -> Iterator[RoutedMessage]:
-    """Yield messages of as many conversations as make up the backlog, each in turn."""
-    conversations = kind.backlog // kind.each
-    for number in itertools.count():
-        message = message_pb.MoMessage(
-            channel_config_id="C1",
-            message_sid=f"SM{number:032d}",
-            sender=f"whatsapp:+4477{number % conversations:08d}",
-            receiver="whatsapp:+14155238886",
-            message_type_name="text",
-            body="Hello, where is my order? " * 20,
-        )
-        key = (message.channel_config_id, message.message_sid, message.sender, message.receiver)
-        incoming = IncomingMessage(*key, 0, _facts, message.SerializeToString())
-        yield RoutedMessage(incoming, Decision((_DESTINATION,)))
-
-
-def _facts() -> MessageFacts:
-    return MessageFacts("C1", ("TEXT",), "", 0)
-
-
 def _describe(title: str, found: Mapping[int, Sequence[float]]) -> Figures:
     first, *others = found
-    figures: dict[str, int | float | str] = {
+    figures: dict[str, Figure] = {
         f"{title}: us a message, {backlog:,} waiting": spread(costs, 1) for backlog, costs in found.items()
     }
     for backlog in others:

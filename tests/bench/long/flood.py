@@ -14,8 +14,8 @@ from statistics import median
 
 from shim.connection_limits import ConnectionLimits
 from tests.bench.load import Sent, Target, measure_capacity, posting
-from tests.bench.measuring import Counts, MemorySamples, create_channel, resident_mib, spread
-from tests.bench.scenario import Figures, Options
+from tests.bench.measuring import Counts, MemorySamples, create_channel, resident_mib
+from tests.bench.scenario import Figure, Figures, Options, spread
 from tests.processes import running_service, running_shim
 
 _LOAD = 3.0
@@ -26,7 +26,7 @@ _EARLY_SECONDS = 10
 
 def run(options: Options) -> Figures:
     """Flood a fresh worker with each number of connections."""
-    figures: dict[str, int | float | str] = {}
+    figures: dict[str, Figure] = {}
     for connections in _CONNECTIONS:
         folder = options.folder / str(connections)
         folder.mkdir()
@@ -49,7 +49,7 @@ def _flood(options: Options, folder: Path, connections: int) -> Figures:
         start = Counts(shim)
         with (
             MemorySamples(worker) as memory,
-            posting(target, run="0f", connections=connections, rate=rate) as traffic,
+            posting(target, connections=connections, rate=rate) as traffic,
         ):
             time.sleep(options.seconds)
             end = Counts(shim)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from tests.bench.load import Sent, Target, measure_capacity, posting
-from tests.bench.measuring import Counts, cpu_seconds, create_channel, machine_cpu_seconds, own_cpu_seconds, spread
-from tests.bench.scenario import Figures, Options
+from tests.bench.measuring import Counts, cpu_seconds, create_channel, machine_cpu_seconds, own_cpu_seconds
+from tests.bench.scenario import Figures, Options, spread
 from tests.processes import Process, running_service, running_shim
 
 _LOAD = 0.8
@@ -32,7 +32,7 @@ def run(options: Options) -> Figures:
         options.tell("the direct path's capacity")
         capacity = measure_capacity(target)
         rate = _LOAD * median(capacity)
-        with posting(target, run="0o", connections=_CONNECTIONS, rate=rate) as traffic:
+        with posting(target, connections=_CONNECTIONS, rate=rate) as traffic:
             course = _Outage(stack, options, service, shim, traffic.pid).run(rate)
         return {
             "direct path: capacity, messages/s": spread(capacity),

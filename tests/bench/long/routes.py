@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from service.models import MessageFacts, Route, TimeWindow
 from service.routing import RouteIndex, decide, explain, find_warnings
-from tests.bench.measuring import spread
-from tests.bench.scenario import Figures, Options
+from tests.bench.scenario import Figure, Figures, Options, spread
 from tests.service.builders import a_channel
 
 COUNTS = (1, 10, 100, 1_000)
@@ -21,7 +20,7 @@ MESSAGES = 300
 ZONES = ("Europe/Berlin", "Asia/Kolkata", "America/New_York", "UTC")
 
 
-def run(_options: Options | None = None) -> Figures:
+def run(_options: Options) -> Figures:
     """Return microseconds a message for each number of routes."""
     chance = random.Random(7)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(5_000)]
@@ -31,7 +30,7 @@ def run(_options: Options | None = None) -> Figures:
     for _ in range(ROUNDS):
         for count, index in indexes.items():
             rounds[count].append(_microseconds(index, messages))
-    figures: dict[str, int | float | str] = {
+    figures: dict[str, Figure] = {
         f"{count:,} routes: us/message": spread(values, 1) for count, values in rounds.items()
     }
     most = indexes[COUNTS[-1]]
@@ -98,8 +97,3 @@ def _message(chance: random.Random, words: Sequence[str]) -> MessageFacts:
         chance.random() < 0.2,
         chance.random() < 0.1,
     )
-
-
-if __name__ == "__main__":
-    for name, figure in run().items():
-        print(f"  {name:40} {figure}")

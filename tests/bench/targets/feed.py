@@ -1,7 +1,7 @@
-"""Deliveries and acknowledgements a second: one stream and ten, acks together and alone, with and without ingest.
+"""Deliveries and acknowledgements a second: one stream and ten, acks together and alone, with ingest; beside an echo.
 
 The consumers do nothing with what they get. They are one process, and the service another. With ingest, 1,000 messages
-a second come in meanwhile.
+a second come in meanwhile, and what they cost is among what the service used.
 """
 
 from __future__ import annotations
@@ -10,32 +10,33 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import grpc
 from aicc.mo.v1 import message_feed_pb2 as feed_pb
 from aicc.mo.v1 import message_ingest_pb2 as ingest_pb
 from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.message_feed_pb2_grpc import MessageFeedStub
 from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestStub
 
-from tests.bench.measuring import cpu_seconds, create_channel, spread
-from tests.bench.scenario import Figures, Options
+from tests.bench.baselines.running import running_baseline
+from tests.bench.calls import CallRound, call_for, connected, echo_over
+from tests.bench.measuring import cpu_seconds, create_channel
+from tests.bench.mo_messages import a_text
+from tests.bench.scenario import Figure, Figures, Options, spread
 from tests.processes import Process, running_service
 
-_ROUNDS = 5
-_TOGETHER = 40_000
+_MOST_ROUNDS = 3
+_TOGETHER = 20_000
 """Messages of a round in which each response is acknowledged with one request."""
-_ALONE = 10_000
+_ALONE = 5_000
 """Messages of a round in which each delivery is acknowledged with a request of its own."""
 _CONVERSATIONS = 10_000
 _CREDIT = 1_000
 _BATCH = 500
 _INGEST_RATE = 1_000
 _INGEST_BATCH = 20
-_CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
 
 @dataclass(frozen=True)
@@ -65,28 +66,40 @@ class _Round(NamedTuple):
 
 
 def run(options: Options) -> Figures:
-    """Alternate between all kinds."""
-    kinds = [_Kind(*kind) for kind in itertools.product((1, 10), (True, False), (False, True))]
-    with running_service(options.folder) as service:
+    """Alternate between the echo and all kinds."""
+    kinds = [_Kind(*shape, has_ingest) for shape in ((1, True), (10, True), (1, False)) for has_ingest in (False, True)]
+    with running_baseline("grpc_echo") as echo, running_service(options.folder) as service:
         create_channel(service)
-        found = asyncio.run(_measure_all(options, service, kinds))
-    return {name: value for kind in kinds for name, value in _describe(kind, found[kind]).items()}
+        echoed, found = asyncio.run(_measure_all(options, echo, service, kinds))
+    figures: dict[str, Figure] = {}
+    for kind in kinds:
+        figures |= _describe(kind, found[kind], echoed)
+    figures["(d) bare echo: calls/s"] = spread([each.rate for each in echoed])
+    figures["(d) bare echo: server's CPU us each"] = spread([each.server_us for each in echoed])
+    return figures
 
 
-async def _measure_all(options: Options, service: Process, kinds: list[_Kind]) -> Mapping[_Kind, list[_Round]]:
+async def _measure_all(
+    options: Options, echo: Process, service: Process, kinds: Sequence[_Kind]
+) -> tuple[Sequence[CallRound], Mapping[_Kind, Sequence[_Round]]]:
+    echoed: list[CallRound] = []
     found: dict[_Kind, list[_Round]] = {kind: [] for kind in kinds}
-    async with _connected(service) as channel:
-        writer = _Writer(MessageIngestStub(channel))
-        for number, kind in itertools.product(range(_ROUNDS), kinds):
-            options.tell(f"round {number + 1} of {_ROUNDS}: {kind}")
-            await writer.write(kind.messages)
-            found[kind].append(await _measure(service, kind, writer))
-    return found
+    rounds = min(options.rounds, _MOST_ROUNDS)
+    async with connected(echo) as to_echo, connected(service) as to_service:
+        writer = _Writer(MessageIngestStub(to_service))
+        for number in range(rounds):
+            options.tell(f"round {number + 1} of {rounds}: (d) bare echo")
+            echoed.append(await call_for(options.seconds, echo, echo_over(to_echo), itertools.count()))
+            for kind in kinds:
+                options.tell(f"round {number + 1} of {rounds}: {kind}")
+                await writer.write(kind.messages)
+                found[kind].append(await _measure(service, kind, writer))
+    return echoed, found
 
 
 async def _measure(service: Process, kind: _Kind, writer: _Writer) -> _Round:
     async with contextlib.AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(_connected(service)) for _ in range(kind.streams)]
+        channels = [await stack.enter_async_context(connected(service)) for _ in range(kind.streams)]
         consumption = _Consumption(kind)
         used, own_used, started_at = cpu_seconds(service), time.process_time(), time.monotonic()
         tasks = [asyncio.create_task(consumption.consume(MessageFeedStub(channel))) for channel in channels]
@@ -146,32 +159,15 @@ class _Writer:
             await asyncio.sleep(max(0.0, due_at - time.monotonic()))
 
     async def _write_batch(self, count: int) -> None:
-        messages = [_message(number) for number in itertools.islice(self._numbers, count)]
+        messages = [a_text(number, conversations=_CONVERSATIONS) for number in itertools.islice(self._numbers, count)]
         await self._ingest.IngestBatch(ingest_pb.IngestBatchRequest(messages=messages))
 
 
-@contextlib.asynccontextmanager
-async def _connected(service: Process) -> AsyncIterator[grpc.aio.Channel]:
-    """Connect anew, as another process would."""
-    async with grpc.aio.insecure_channel(service.listen, options=_CHANNEL_OPTIONS) as channel:
-        yield channel
-
-
-def _message(number: int) -> message_pb.MoMessage:
-    return message_pb.MoMessage(
-        channel_config_id="C1",
-        message_sid=f"SM{number:032d}",
-        sender=f"whatsapp:+4477{number % _CONVERSATIONS:08d}",
-        receiver="whatsapp:+14155238886",
-        message_type=message_pb.MESSAGE_TYPE_TEXT,
-        message_type_name="text",
-        body="Hello, where is my order #4711? " * 15,
-    )
-
-
-def _describe(kind: _Kind, rounds: Sequence[_Round]) -> Figures:
+def _describe(kind: _Kind, rounds: Sequence[_Round], echoed: Sequence[CallRound]) -> Mapping[str, Figure]:
+    ratios = [each.service_us / echo.server_us for each, echo in zip(rounds, echoed, strict=True)]
     return {
         f"{kind}: deliveries/s": spread([each.rate for each in rounds]),
         f"{kind}: service us each": spread([each.service_us for each in rounds]),
+        f"{kind}: service us each / (d)": spread(ratios, 2),
         f"{kind}: consumers us each": spread([each.consumers_us for each in rounds]),
     }

@@ -1,14 +1,15 @@
-"""The baseline: a bare Tornado `RequestHandler` that reads the form and answers 204."""
+"""Baseline (a): a bare Tornado `RequestHandler` that reads the form and answers 204."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import sys
 
+import tornado.httpserver
 import tornado.web
+
+from tests.bench.baselines.running import listen, tell_ready
 
 
 class FormHandler(tornado.web.RequestHandler):
@@ -23,10 +24,11 @@ class FormHandler(tornado.web.RequestHandler):
 async def serve() -> None:
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     path = r"/social/on/whatsapp/twilio/message/([A-Za-z0-9._~-]{1,128})"
-    server = tornado.web.Application([(path, FormHandler)]).listen(0, "127.0.0.1")
-    (socket,) = server._sockets.values()
-    host, port = socket.getsockname()
-    sys.stderr.write(json.dumps({"event": "listening", "listen": f"{host}:{port}", "admin_listen": ""}) + "\n")
+    socket = listen()
+    socket.setblocking(False)
+    server = tornado.httpserver.HTTPServer(tornado.web.Application([(path, FormHandler)]))
+    server.add_socket(socket)
+    tell_ready(socket.getsockname()[1])
     await asyncio.Event().wait()
 
 
