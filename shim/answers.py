@@ -75,7 +75,7 @@ def _try_again(name: str, detail: str, *, is_delayed: bool = False) -> Answer:
 
 MALFORMED = _problem("malformed", HTTPStatus.BAD_REQUEST, "Send HTTP/1.1 that can be read in one way only.")
 HEAD_TOO_LARGE = _problem(
-    "head_too_large", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is over 16384 bytes."
+    "head_too_large", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head has over 16384 bytes or 100 headers."
 )
 NOT_FOUND = _problem(
     "not_found",

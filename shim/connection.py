@@ -15,7 +15,7 @@ from tornado.iostream import StreamClosedError
 from shim.answers import HEAD_TOO_LARGE, INTERNAL_ERROR, MALFORMED, TOO_LARGE, Answer
 from shim.exchange import Exchange, Port
 from shim.headers import Headers, RequestHead
-from shim.request_head import MAX_HEAD_BYTES, is_unambiguous
+from shim.request_head import MAX_HEAD_BYTES, MAX_HEADERS, is_unambiguous
 from shim.streams import READ_BYTES, PublicStream
 
 _log = logging.getLogger(__name__)
@@ -163,7 +163,8 @@ class Connection:
             return
         if self._fault:
             return
-        if self._unread_bytes > MAX_HEAD_BYTES and _size_of(self._target, pairs) > MAX_HEAD_BYTES:
+        is_long = self._unread_bytes > MAX_HEAD_BYTES and _size_of(self._target, pairs) > MAX_HEAD_BYTES
+        if is_long or len(pairs) > MAX_HEADERS:
             self._fault = HEAD_TOO_LARGE
             return
         self._unread_bytes = 0

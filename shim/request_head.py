@@ -10,6 +10,8 @@ from shim.credentials import Credentials, parse_basic
 from shim.translation import TRANSLATORS
 
 MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 100
+"""Tiny ones take thirty times their bytes."""
 MAX_BODY_BYTES = 256 * 1024
 MAX_DISCARDED_BYTES = 1024 * 1024
 """How much of a body is read and thrown away, so that the answer arrives and the connection lives."""

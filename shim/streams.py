@@ -37,11 +37,12 @@ class PublicStream(IOStream):
         """
         sent = 0
         if not self.writing() and not self.closed():
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    sent = self.write_to_fd(memoryview(data))
-                except ConnectionError as error:
-                    self.close(exc_info=error)
+            try:
+                sent = self.write_to_fd(memoryview(data))
+            except BlockingIOError:
+                pass
+            except OSError as error:  # TLS has faults of its own
+                self.close(exc_info=error)
         return self.write(data[sent:]) if sent < len(data) else None
 
 

@@ -62,9 +62,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--store", action="append", type=Setup, help="sqlite, postgres or pgbouncer; without it, all")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="decides everything that is left to chance")
     parser.add_argument("--rounds", type=int, default=0, help="how many on each; 0: as many as there is time for")
-    parser.add_argument(
-        "--minutes", type=float, default=10.0, help="for all stores, but for their first rounds"
-    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all stores, but for their first rounds")
     parser.add_argument("--hours", type=float, default=0.0, help="in addition")
     parser.add_argument("--outage", action="store_true", help="begin with the round in which the service is away")
     parser.add_argument("--workers", type=int, default=2, help="of all shims together")
