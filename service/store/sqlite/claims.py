@@ -20,8 +20,9 @@ LEFT JOIN delivery d ON d.lane = l.id AND d.position = l.head LEFT JOIN message 
 WHERE l.destination = ? AND l.due_at <= ? ORDER BY l.due_at LIMIT ?
 """
 
+# A claim isn't synced. One that a power failure takes back must not give its number to another: so it has the time's.
 LEASE = """
-UPDATE lane SET claims = claims + 1, is_leased = 1, has_expired = 0, leased_at = ?, due_at = ? WHERE id = ?
+UPDATE lane SET claims = ?, is_leased = 1, has_expired = 0, leased_at = ?, due_at = ? WHERE id = ?
 """
 
 NEXT_DUE = "SELECT due_at FROM lane WHERE destination = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
@@ -49,7 +50,10 @@ def claim(
     claimed: list[ClaimedDelivery] = []
     for _ in range(MOST_LOOKS):
         look = _look(transaction, destination, limit, max_bytes, deadline_at, is_first=not claimed)
-        connection.executemany(LEASE, [(transaction.now, deadline_at, each.token.lane) for each in look.deliveries])
+        connection.executemany(
+            LEASE,
+            [(each.token.claim, transaction.now, deadline_at, each.token.lane) for each in look.deliveries],
+        )
         claimed += look.deliveries
         limit -= len(look.deliveries)
         max_bytes -= sum(len(delivery.payload) for delivery in look.deliveries)
@@ -75,7 +79,7 @@ def _look(
         else:
             is_first = False
             size += len(payload)
-            token = AckToken(lane, claims + 1)
+            token = AckToken(lane, max(claims + 1, transaction.now))
             is_replayed = part == lanes.REPLAYED
             look.deliveries.append(
                 ClaimedDelivery(token, payload, failed + 1, deadline_at, message, route_id, is_replayed)
