@@ -39,7 +39,7 @@ test-postgres: ready ## Of these, what needs PostgreSQL: MO_TEST_POSTGRES=DSN or
 
 test-full: ready ## The rules of feed and routes, and every fault, on both stores, at length; 14 minutes
 	@MO_STRESS_SECONDS=30 $(BIN)/python -m pytest -n 2 --hypothesis-profile=full --timeout=900 $(RULES)
-	@$(BIN)/python -m pytest -m full tests
+	@$(BIN)/python -m pytest -m full --ignore=tests/service_properties tests
 	@$(BIN)/python -m tests.faults --minutes $(FULL_MINUTES) $(FULL_FLAGS)
 
 soak: ready ## The same for hours, with a table every minute (SOAK_HOURS=8)

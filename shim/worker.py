@@ -32,6 +32,7 @@ from shim.intake import Intake
 from shim.journal import Journal, Marks
 from shim.lifetime import GROUP_SIGNALS, cancel, keep_running, log_lost_exceptions
 from shim.link import Link
+from shim.memory import return_large_blocks, spare_what_is_there
 from shim.metrics import (
     BatchingMetrics,
     JournalMetrics,
@@ -259,6 +260,7 @@ def main() -> None:
     settings = from_json(given["settings"])
     logs.configure(settings.log_level, worker=given["slot"])
     keep_private()
+    return_large_blocks()
     sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
     part = Part(settings, given["slot"], sockets)
     sys.exit(asyncio.run(_serve(part, socket.socket(fileno=given["line"]))))
@@ -277,6 +279,7 @@ async def _serve(part: Part, line: socket.socket) -> int:
     obeying = asyncio.create_task(voice.obey(stopped, registry, health))
     try:
         async with open_worker(part, registry, health, JournalMetrics(registry)):
+            spare_what_is_there()
             voice.say(serving=True)
             await stopped.wait()
             _log.info("worker_draining")

@@ -47,6 +47,7 @@ _GROUP_TYPES = {"location": Location, "reply_to": ReplyTo, "button": Button, "re
 _GROUP_FIELDS = {parameter: (group, field) for group, names in _GROUPS.items() for parameter, field in names.items()}
 _MEDIA = re.compile(r"Media(Url|ContentType)(0|[1-9][0-9]{0,8})")
 
+_UNKNOWN_TYPE = MessageType.MESSAGE_TYPE_UNSPECIFIED
 _TYPES = {
     "TEXT": MessageType.MESSAGE_TYPE_TEXT,
     "IMAGE": MessageType.MESSAGE_TYPE_IMAGE,
@@ -97,15 +98,15 @@ def to_message(form: Form, channel_config_id: str, received_at_ns: int, infer_me
     fields, groups, others = _sort_into_fields(form)
     _check_required(fields, is_type_required=not infer_message_type)
     media, others = _take_media(others)
-    message = MoMessage(channel_config_id=channel_config_id, media=media, **fields)
-    message.receive_time.seconds, message.receive_time.nanos = divmod(received_at_ns, 1_000_000_000)
+    # Parameters as dicts, which protobuf takes for messages: half the time of making them one by one.
+    parameters: Any = [{"name": name, "value": value} for name, value in others]
+    message = MoMessage(channel_config_id=channel_config_id, media=media, other_parameters=parameters, **fields)
+    receive_time = message.receive_time
+    receive_time.seconds, receive_time.nanos = divmod(received_at_ns, 1_000_000_000)
     for group, values in groups.items():
         getattr(message, group).CopyFrom(_GROUP_TYPES[group](**values))
-    add_other = message.other_parameters.add
-    for name, value in others:
-        add_other(name=name, value=value)
     name = message.message_type_name
-    message.message_type = _TYPES.get(name.upper(), MessageType.MESSAGE_TYPE_UNSPECIFIED) if name else _infer(message)
+    message.message_type = _TYPES.get(name.upper(), _UNKNOWN_TYPE) if name else _infer(message)
     return message
 
 

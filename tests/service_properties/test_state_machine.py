@@ -145,6 +145,7 @@ def test_the_feeds_rules_hold_on_sqlite() -> None:
     run_state_machine_as_test(FeedMachine, settings=STEPS)
 
 
+@pytest.mark.full
 def test_the_feeds_rules_hold_on_postgres(postgres: Databases) -> None:
     class OnPostgres(FeedMachine):
         def __init__(self) -> None:

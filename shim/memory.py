@@ -1,0 +1,24 @@
+"""What a process does about its memory, so that it stays small and is rarely looked through."""
+
+import ctypes
+import gc
+import sys
+
+_M_MMAP_THRESHOLD = -3  # malloc.h of the GNU C library
+_LARGE_BYTES = 2**20
+
+
+def return_large_blocks() -> None:
+    """Have large blocks given back when they are freed, such as argon2's of 19 MiB.
+
+    The GNU C library keeps those that are asked for again and again, in each thread. Other libraries of C give them
+    back by themselves, and have no such call.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def spare_what_is_there() -> None:
+    """Have the garbage collector never look again at what exists now: after a start, that stays to the end."""
+    gc.collect()
+    gc.freeze()
