@@ -24,9 +24,9 @@ Failure = ServiceUnavailableError | ServiceFaultError
 class BatchLimits:
     """The bounds of a `Batcher`."""
 
-    max_in_flight: int = 1
-    """How many batches may be out at once. More of them are smaller, and each costs a call and a commit: while one is
-    out, the next one gathers, so that both processes work all the same."""
+    max_in_flight: int = 3
+    """How many batches may be out at once. Fewer are larger, and cost fewer calls; but with one, the service waits for
+    the shim while the shim waits for it. The service commits together what arrives together."""
     max_messages: int = 500
     """How many messages a batch may hold. The service takes 1,000."""
     max_bytes: int = 2**21 - 2**16
