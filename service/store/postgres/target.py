@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,9 @@ SET lock_timeout = '30s'
 IS_USED = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mo-service')
 """
+
+LOOKS = 30
+LOOK_SECONDS = 0.1
 
 COLUMNS = """
 SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL)
@@ -144,7 +148,7 @@ class PostgresTarget:
         self._connection.terminate()
 
     async def _check_empty(self) -> None:
-        if await self._connection.fetchval(IS_USED):
+        if await self._is_used():
             raise StoreRefused(f"a mo-service is running on {self._server}; give a database of its own, an empty one")
         filled = [
             name
@@ -156,6 +160,15 @@ class PostgresTarget:
                 f"{self._server} is a store that holds something ({', '.join(filled) or 'directory'}); "
                 "give an empty database"
             )
+
+    async def _is_used(self) -> bool:
+        """Whether a service runs on it. One that has just ended may still be seen for a moment."""
+        for _ in range(LOOKS):
+            if not await self._connection.fetchval(IS_USED):
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._connection.execute("SELECT pg_stat_clear_snapshot()")
+        return True
 
     async def _make_room(self, state: str) -> None:
         for name in SEEDED:
