@@ -37,7 +37,7 @@ def expected(answered: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("is_power_loss", [False, True], ids=["killed", "power lost"])
-@pytest.mark.parametrize("occurrence", [1, 120])
+@pytest.mark.parametrize("occurrence", [pytest.param(1, marks=pytest.mark.full), 120])
 @pytest.mark.parametrize("point", CrashPoint, ids=lambda point: point.value)
 async def test_the_journal_keeps_what_it_answered(
     tmp_path: Path, service: FakeService, point: CrashPoint, occurrence: int, is_power_loss: bool

@@ -35,7 +35,7 @@ def expected(answered: list[int]) -> set[str]:
 
 
 @pytest.mark.parametrize("is_power_loss", [False, True], ids=["killed", "power lost"])
-@pytest.mark.parametrize("count", [1, 120])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.full), 120])
 @pytest.mark.parametrize("point", CrashPoint, ids=lambda point: point.value)
 async def test_the_store_keeps_what_it_answered(
     tmp_path: Path, point: CrashPoint, count: int, is_power_loss: bool
