@@ -208,6 +208,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order_when_all_do_everything_at
         await store.close()
 
 
+@pytest.mark.full
 @pytest.mark.timeout(60 + 2 * PATIENCE * SECONDS)
 async def test_nothing_is_lost_doubled_or_out_of_order_over_two_replicas_on_postgres(postgres: Databases) -> None:
     clock = ManualClock()
