@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import pytest
 
-from service.models import MessageFilter
+from service.models import AckStatus, Claimed, MessageFilter, Settlement, SettlementKind
 from service.store.sqlite import SqliteStore
 from tests.faults.crash_vfs import Crash, CrashPoint
 from tests.faults.crashing import run_until_it_crashes
+from tests.service.builders import a_message
+
+T = TypeVar("T")
 
 CHILD = "tests.faults.store_child"
 EVERYTHING = MessageFilter()
@@ -62,3 +68,29 @@ async def test_the_store_survives_a_crash_in_a_checkpoint(
 
     assert answered
     assert expected(answered) <= set(await load_all(tmp_path / "mo.db"))
+
+
+async def test_what_a_lost_claim_was_given_settles_nothing_of_the_next(tmp_path: Path) -> None:
+    path, before = tmp_path / "mo.db", tmp_path / "before.db"
+    await _work(path, lambda store: store.record([a_message("SM1")]))
+    shutil.copy(path, before)
+    (lost,) = (await _work(path, _claim)).deliveries
+    shutil.copy(before, path)  # claims aren't synced: a power failure takes them back
+
+    (claimed,) = (await _work(path, _claim)).deliveries
+    outdated = Settlement(lost.token, SettlementKind.ACK)
+
+    assert await _work(path, lambda store: store.settle("default", [outdated])) == [AckStatus.STALE]
+    assert claimed.sequence == lost.sequence
+
+
+def _claim(store: SqliteStore) -> Awaitable[Claimed]:
+    return store.claim("default", limit=1, max_bytes=2**20, lease_seconds=60)
+
+
+async def _work(path: Path, operation: Callable[[SqliteStore], Awaitable[T]]) -> T:
+    store = SqliteStore.open(path)
+    try:
+        return await operation(store)
+    finally:
+        await store.close()

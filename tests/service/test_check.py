@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import asyncpg
 import pytest
 
 from service.errors import StoreRefused
@@ -29,6 +28,7 @@ from tests.processes import Process
 from tests.service.builders import ManualClock, a_channel, a_message
 from tests.service.patience import open_patiently
 from tests.service.rich_store import fill
+from tests.service.transactions import execute
 
 NEWEST = len(load_migrations("sqlite"))
 Inspect = Callable[[], Awaitable[Inspection]]
@@ -216,14 +216,6 @@ def test_what_postgresql_has_not_kept_up_with_is_said(
     server: Mapping[str, Any], table: Mapping[str, Any], index: Mapping[str, Any], action: str
 ) -> None:
     assert action in neglected(server, table, index)
-
-
-async def execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def test_an_index_that_is_not_valid_is_said(dsn: str) -> None:
