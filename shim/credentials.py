@@ -1,22 +1,24 @@
 """HTTP Basic authentication as RFC 7617 writes it, read strictly. Pure."""
 
-import binascii
 import re
-from base64 import b64decode, b64encode
+from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a caller says to be; `encoded` is both in one, unambiguously, as a user holds no colon."""
 
     user: str
-    password: str = field(repr=False)
-    encoded: bytes = field(repr=False)
+    password: str
+    encoded: bytes
+
+    def __repr__(self) -> str:
+        """Tell no secret."""
+        return f"Credentials(user={self.user!r})"
 
 
 def parse_basic(authorization: Sequence[str]) -> Credentials | None:
@@ -28,11 +30,11 @@ def parse_basic(authorization: Sequence[str]) -> Credentials | None:
     if len(authorization) != 1 or not (match := _BASIC.fullmatch(authorization[0])):
         return None
     try:
-        encoded = b64decode(match[1])
+        encoded = a2b_base64(match[1])
         text = encoded.decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except (Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
-    if not colon or _CONTROL_CHARACTER.search(text) or b64encode(encoded).decode() != match[1]:
+    if not colon or _CONTROL_CHARACTER.search(text) or b2a_base64(encoded, newline=False).decode() != match[1]:
         return None
     return Credentials(user, password, encoded)

@@ -11,17 +11,18 @@ class Headers:
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs
-        self._values: dict[bytes, list[str]] = {}
+        self._values: dict[bytes, list[bytes]] = {}
         for name, value in pairs:
-            self._values.setdefault(name.lower(), []).append(value.decode("latin-1").strip(" \t"))
+            self._values.setdefault(name.lower(), []).append(value)
 
     def get_list(self, name: bytes) -> Sequence[str]:
         """Return all values of a header, named in lower case, in their order."""
-        return self._values.get(name, ())
+        values = self._values.get(name)
+        return [_decode(value) for value in values] if values else ()
 
     def get_all(self) -> Sequence[tuple[str, str]]:
         """Return every header as it was sent, blanks around its value excepted."""
-        return [(name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in self._pairs]
+        return [(name.decode("latin-1"), _decode(value)) for name, value in self._pairs]
 
 
 class RequestHead(NamedTuple):
@@ -31,3 +32,7 @@ class RequestHead(NamedTuple):
     target: bytes
     version: str
     headers: Headers
+
+
+def _decode(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \t")

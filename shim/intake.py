@@ -7,9 +7,9 @@ be verified first gets a task. Every request is answered exactly once: a fault o
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ACCEPTED,
@@ -17,6 +17,7 @@ from aicc.mo.v1.message_ingest_pb2 import (
     INGEST_OUTCOME_ERASED,
     INGEST_OUTCOME_HELD,
     INGEST_OUTCOME_REJECTED,
+    IngestBatchRequest,
     IngestResult,
 )
 
@@ -29,7 +30,6 @@ from shim.credentials import Credentials
 from shim.errors import GuessLimitError, OverloadError
 from shim.journal import EntryKind, Journal, JournalError, JournalFullError, Marks
 from shim.journal.payload import encode_kept
-from shim.link import encode
 from shim.password_upgrades import PasswordUpgrades
 from shim.quarantine import Quarantine, RefusedRequest
 from shim.questions import Questions
@@ -50,8 +50,7 @@ _OUTCOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookRequest:
+class WebhookRequest(NamedTuple):
     """A request for a webhook, complete and with well-formed credentials."""
 
     integrator: str
@@ -167,16 +166,22 @@ class Intake:
         if translator.is_status_callback(form):
             respond(answers.STATUS_CALLBACK)
             return
+        batch = IngestBatchRequest()
         try:
-            message = translator.to_message(
-                form, channel.channel_config_id, request.received_at_ns, channel.infer_message_type
+            translator.to_message(
+                form,
+                channel.channel_config_id,
+                request.received_at_ns,
+                channel.infer_message_type,
+                batch.messages.add,
             )
         except FormError as error:
             self._refuse(request, error, respond)
             return
-        self._store(request, encode(message), respond)
+        self._store(request, batch.SerializeToString(), respond)
 
     def _store(self, request: WebhookRequest, message: bytes, respond: Respond) -> None:
+        """Have a message stored: encoded as a batch of one, since such batches joined are the batch of all."""
         # While anything waits in the journal, everything follows it there: so nothing overtakes.
         if self._marks.is_empty():
             try:

@@ -29,7 +29,6 @@ from aicc.mo.v1.message_ingest_pb2 import (
     QuarantineRequest,
     QuarantineResponse,
 )
-from aicc.mo.v1.message_pb2 import MoMessage
 
 from shim.channel import PasswordUse
 from shim.errors import ServiceFaultError, ServiceUnavailableError, StartError
@@ -72,11 +71,6 @@ _OPTIONS = (
     # Two shims in one process don't share a connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-
-def encode(message: MoMessage) -> bytes:
-    """Encode a batch of one message. Concatenated encodings merge: joined, such batches are the batch of all."""
-    return IngestBatchRequest(messages=[message]).SerializeToString()
 
 
 def encode_quarantined(request: QuarantinedRequest) -> bytes:

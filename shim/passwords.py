@@ -1,8 +1,8 @@
 """How strongly passwords are hashed."""
 
 import secrets
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import argon2
 from argon2.low_level import Type, hash_secret
@@ -11,8 +11,7 @@ _SALT_BYTES = 16
 _HASH_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Hashing:
+class Hashing(NamedTuple):
     """A setting of argon2id, with one lane."""
 
     memory_kib: int

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shim import answers
 from shim.answers import Answer
@@ -28,8 +28,7 @@ _PATH = re.compile(
 _FORM = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookHead:
+class WebhookHead(NamedTuple):
     """The head of a request for a webhook, with well-formed credentials."""
 
     integrator: str

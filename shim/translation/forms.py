@@ -39,8 +39,10 @@ def parse_form(body: bytes) -> Form:
         for segment in body.decode("latin-1").replace("+", " ").split("&"):
             if segment:
                 name, _, value = segment.partition("=")
-                if "%" in segment or not segment.isascii():
-                    name, value = _decode(name), _decode(value)
+                if "%" in value or not value.isascii():
+                    value = _decode(value)
+                if "%" in name or not name.isascii():
+                    name = _decode(name)
                 form.append((name, value))
     except UnicodeDecodeError:
         raise FormError("The form is not UTF-8.") from None

@@ -6,21 +6,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest
-from aicc.mo.v1.message_pb2 import MoMessage
 from prometheus_client import CollectorRegistry
 
 from shim.journal import Drainer, EntryKind, Journal, JournalError, Marks
-from shim.link import Link, encode
+from shim.link import Link
 from shim.metrics import JournalMetrics
 from tests.shim.fake_service import FakeService
 
 
 def message(sid: str, *, sender: str = "whatsapp:+1", body: str | None = None) -> bytes:
-    return encode(
-        MoMessage(
-            channel_config_id="C1", message_sid=sid, sender=sender, receiver="r", message_type_name="text", body=body
-        )
+    batch = IngestBatchRequest()
+    batch.messages.add(
+        channel_config_id="C1", message_sid=sid, sender=sender, receiver="r", message_type_name="text", body=body
     )
+    return batch.SerializeToString()
 
 
 def sid_of(payload: bytes) -> str:
