@@ -30,7 +30,7 @@ from service.store.contract import Store
 log = logging.getLogger(__name__)
 
 
-class IngestOutcome(enum.Enum):
+class IngestOutcome(enum.StrEnum):
     """What became of one message."""
 
     ACCEPTED = "accepted"

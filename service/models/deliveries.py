@@ -55,7 +55,7 @@ class Claimed(NamedTuple):
     next_due_at: int | None
 
 
-class AckStatus(enum.Enum):
+class AckStatus(enum.StrEnum):
     """What a settlement did."""
 
     OK = "ok"
@@ -63,7 +63,7 @@ class AckStatus(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class SettlementKind(enum.Enum):
+class SettlementKind(enum.StrEnum):
     """What is to become of a delivery."""
 
     ACK = "ack"

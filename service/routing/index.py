@@ -58,6 +58,8 @@ class RouteIndex:
 
     def find(self, facts: MessageFacts) -> Route | None:
         """Return the first route that matches."""
+        if not self.routes:
+            return None
         left = self._admitting(facts)
         while left:
             first = left & -left

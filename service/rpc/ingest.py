@@ -67,7 +67,9 @@ class IngestServicer(MessageIngestServicer):
         COUNTERS[result.outcome].inc()
         if result.outcome is IngestOutcome.REJECTED:
             raise InvalidRequest([Violation(f"message.{field}", text) for field, text in result.violations])
-        return pb.IngestResponse(result=_to_result(result))
+        response = pb.IngestResponse()
+        _fill(response.result, result)
+        return response
 
     async def IngestBatch(self, request: pb.IngestBatchRequest, _context: Any) -> pb.IngestBatchResponse:
         count = len(request.messages)
@@ -79,7 +81,10 @@ class IngestServicer(MessageIngestServicer):
         metrics.BATCH_MESSAGES.observe(count)
         for outcome, times in Counter([result.outcome for result in results]).items():
             COUNTERS[outcome].inc(times)
-        return pb.IngestBatchResponse(results=[_to_result(result) for result in results])
+        response = pb.IngestBatchResponse()
+        for result in results:
+            _fill(response.results.add(), result)
+        return response
 
     async def Quarantine(self, request: pb.QuarantineRequest, _context: Any) -> pb.QuarantineResponse:
         checks.refuse(_check_quarantine(request.requests))
@@ -180,36 +185,29 @@ def _check_quarantine(requests: Sequence[pb.QuarantinedRequest]) -> Iterator[Vio
 
 def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
     """Return a message as the service handles it, stamped if it wasn't; else what is wrong with its keys or time."""
-    violations = [
-        *checks.check_message_keys(message.channel_config_id, message.message_sid, message.sender, message.receiver),
-        *_check_time(message),
-    ]
+    keys = (message.channel_config_id, message.message_sid, message.sender, message.receiver)
+    violations = [*checks.check_message_keys(*keys), *_check_time(message)]
     if violations:
         return Rejected(violations)
+    time = message.receive_time
     if not message.HasField("receive_time"):
-        message.receive_time.GetCurrentTime()
-    return IncomingMessage(
-        message.channel_config_id,
-        message.message_sid,
-        message.sender,
-        message.receiver,
-        from_timestamp(message.receive_time),
-        partial(facts_of, message),
-        message.SerializeToString(),
-    )
+        time.GetCurrentTime()
+    return IncomingMessage(*keys, from_timestamp(time), partial(facts_of, message), message.SerializeToString())
 
 
-def _check_time(message: message_pb.MoMessage) -> Iterator[Violation]:
+def _check_time(message: message_pb.MoMessage) -> Sequence[Violation]:
     """Refuse a time that no store can keep: it must not fail the messages beside it."""
     time = message.receive_time
-    if not (0 <= time.seconds < END_OF_TIME and 0 <= time.nanos < 1_000_000_000):
-        yield Violation("receive_time", "must be a time from 1970 to 9999")
+    if 0 <= time.seconds < END_OF_TIME and 0 <= time.nanos < 1_000_000_000:
+        return ()
+    return [Violation("receive_time", "must be a time from 1970 to 9999")]
 
 
-def _to_result(result: IngestResult) -> pb.IngestResult:
-    if not result.violations:
-        return pb.IngestResult(
-            outcome=OUTCOMES[result.outcome], sequence=result.sequence, hold_reason=HOLD_REASONS[result.hold_reason]
-        )
-    violations = [message_pb.FieldViolation(field=field, description=text) for field, text in result.violations]
-    return pb.IngestResult(outcome=OUTCOMES[result.outcome], violations=violations)
+def _fill(wrapped: pb.IngestResult, result: IngestResult) -> None:
+    """Fill a result in its response: one that is made by itself would be copied there."""
+    wrapped.outcome = OUTCOMES[result.outcome]
+    wrapped.sequence = result.sequence
+    if result.hold_reason:
+        wrapped.hold_reason = HOLD_REASONS[result.hold_reason]
+    for field, text in result.violations:
+        wrapped.violations.add(field=field, description=text)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -58,9 +59,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or not method.startswith(OURS):
             return handler
-        if handler.unary_unary:
-            return replace_behavior(handler, _wrap_unary(handler.unary_unary, method))
-        return replace_behavior(handler, _wrap_stream(handler.unary_stream or handler.stream_stream, method))
+        return _wrap(handler, method)
+
+
+@lru_cache(maxsize=200)
+def _wrap(handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """Wrap a handler; remembered, because gRPC asks for it at each call."""
+    if handler.unary_unary:
+        return replace_behavior(handler, _wrap_unary(handler.unary_unary, method))
+    return replace_behavior(handler, _wrap_stream(handler.unary_stream or handler.stream_stream, method))
 
 
 def replace_behavior(handler: Any, behavior: Any) -> grpc.RpcMethodHandler[Any, Any]:

@@ -22,7 +22,12 @@ APPEND = """
 INSERT INTO lane (destination, channel_config_id, sender, part, head, tail, due_at) VALUES (?, ?, ?, ?, 1, 1, ?)
 ON CONFLICT (destination, channel_config_id, sender, part)
   DO UPDATE SET tail = tail + 1, due_at = coalesce(due_at, excluded.due_at)
-RETURNING id, tail
+"""
+
+# A statement of its own: RETURNING would make a table for its one row, each time.
+APPEND_DELIVERY = """
+INSERT INTO delivery (lane, position, message)
+  SELECT id, tail, ? FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ? AND part = ?
 """
 
 INSERT_DELIVERY = "INSERT INTO delivery (lane, position, message) VALUES (?, ?, ?)"
@@ -141,8 +146,8 @@ def part_of(transaction: Transaction, destination: str, sequence: int) -> int:
 
 def append(transaction: Transaction, key: LaneKey, sequence: int) -> None:
     """Put a message at the end of a lane, which is made if there is none."""
-    lane, position = transaction.connection.execute(APPEND, (*key, transaction.now)).get
-    transaction.connection.execute(INSERT_DELIVERY, (lane, position, sequence))
+    transaction.connection.execute(APPEND, (*key, transaction.now))
+    transaction.connection.execute(APPEND_DELIVERY, (sequence, *key))
     transaction.ready.add(key.destination)
     transaction.arrivals[key.destination] += 1
 
