@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from time import time_ns
 from typing import Any
 
 from aicc.mo.v1 import message_ingest_pb2 as pb
@@ -191,7 +192,7 @@ def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
         return Rejected(violations)
     time = message.receive_time
     if not message.HasField("receive_time"):
-        time.GetCurrentTime()
+        time.seconds, time.nanos = divmod(time_ns(), 1_000_000_000)
     return IncomingMessage(*keys, from_timestamp(time), partial(facts_of, message), message.SerializeToString())
 
 

@@ -60,7 +60,7 @@ MOST_EXAMINED = 5000
 """How many rows a page of a listing looks at, at the most."""
 
 
-# Once for each channel of an intake, not for each message.
+# Once for each channel of a transaction, not for each message.
 COUNT_MESSAGES = """
 INSERT INTO channel_activity VALUES (?, ?, ?, ?, 0)
 ON CONFLICT (channel_config_id) DO UPDATE SET
@@ -75,22 +75,34 @@ def record(
 ) -> list[Recorded]:
     """See `MessageStore.record`."""
     recorded = [_record_one(transaction, routed) for routed in intake]
-    stored: Counter[str] = Counter()
-    erased: Counter[str] = Counter()
+    stored, erased = _stored_in(transaction), Counter[str]()
     for routed, entry in zip(intake, recorded, strict=True):
         if entry.is_erased:
             erased[routed.message.channel_config_id] += 1
         elif not entry.is_duplicate:
-            stored[routed.message.channel_config_id] += 1
-    transaction.connection.executemany(
-        COUNT_MESSAGES,
-        [(channel, transaction.now, count, count if is_recovered else 0) for channel, count in stored.items()],
-    )
+            stored[routed.message.channel_config_id, is_recovered] += 1
     for channel, count in erased.items():
         erasure.note_dropped(transaction, channel, count)
     if quarantine_entry_id:
         settle_quarantined(transaction, [quarantine_entry_id])
     return recorded
+
+
+def _stored_in(transaction: Transaction) -> Counter[tuple[str, bool]]:
+    """Return how many messages the transaction stores, by channel and by whether they come out of a journal."""
+    transaction.before_commit[_count_stored] = None
+    stored: Counter[tuple[str, bool]] = transaction.remembered.setdefault("stored", Counter())
+    return stored
+
+
+def _count_stored(transaction: Transaction) -> None:
+    transaction.connection.executemany(
+        COUNT_MESSAGES,
+        [
+            (channel, transaction.now, count, count if is_recovered else 0)
+            for (channel, is_recovered), count in _stored_in(transaction).items()
+        ],
+    )
 
 
 def _record_one(transaction: Transaction, routed: RoutedMessage) -> Recorded:

@@ -42,6 +42,8 @@ class Transaction:
     directory_changed: bool = False
     remembered: dict[str, Any] = field(default_factory=dict)
     """What was looked up and holds until the end of the transaction."""
+    before_commit: dict[Callable[[Transaction], None], None] = field(default_factory=dict)
+    """What is to be done once, in this order, whoever of the transaction's operations asked for it."""
 
 
 class Operation(NamedTuple, Generic[T]):
@@ -145,6 +147,8 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcomes = [_attempt(operation, transaction) for operation in group]
+            for finish in transaction.before_commit:
+                finish(transaction)
             _commit(connection)
         except BaseException:
             if connection.in_transaction:
