@@ -63,7 +63,8 @@ class Subscription:
             stopping = error
         finally:
             await asyncio.shield(self._end(reading, settling))
-        if results := self._take_results():
+        # A stream that breaks looks at first like one whose requests end. Who has something must be there to take this.
+        if (results := self._take_results()) or self._consumer.outstanding:
             yield Outgoing((), results)
         settling.result()
         if stopping:
