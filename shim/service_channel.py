@@ -11,7 +11,8 @@ from aicc.mo.v1 import channel_directory_pb2, message_archive_pb2, message_feed_
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from shim.service_tls import ServiceTls, read_material
+from shim.service_handshake import read_material
+from shim.service_tls import ServiceTls
 
 _CONTRACT: tuple[FileDescriptor, ...] = (
     channel_directory_pb2.DESCRIPTOR,

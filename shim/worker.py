@@ -28,7 +28,6 @@ from shim.certificate import Certificate
 from shim.connection_limits import ConnectionLimits
 from shim.errors import StartError
 from shim.health import Health, Readiness, Reason
-from shim.host import find_journal
 from shim.intake import Intake
 from shim.journal import Journal, Marks
 from shim.lifetime import GROUP_SIGNALS, cancel, keep_running, log_lost_exceptions
@@ -48,15 +47,16 @@ from shim.metrics import (
 from shim.password_upgrades import PasswordUpgrades
 from shim.password_uses import PasswordUses
 from shim.privacy import keep_private
+from shim.public_url import parse_public_url
 from shim.quarantine import Quarantine
 from shim.questions import Questions
 from shim.replica import Replica
 from shim.replica_slot import open_replica_store
 from shim.secrets_key import SecretsKey
 from shim.settings import Settings, from_json
-from shim.signature import parse_public_url
 from shim.signatures import Signatures
 from shim.source_address import TrustedProxies
+from shim.state_dir import find_journal
 from shim.sums import take_snapshot
 from shim.webhook import WebhookServer
 

@@ -9,7 +9,8 @@ from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest
 from aicc.mo.v1.message_pb2 import MoMessage
 from prometheus_client import CollectorRegistry
 
-from shim.journal import Drainer, EntryKind, Journal, JournalError, Marks
+from shim.journal import EntryKind, Journal, JournalError, Marks
+from shim.journal.drainer import Drainer
 from shim.link import Link, encode
 from shim.metrics import JournalMetrics
 from tests.shim.fake_service import FakeService
