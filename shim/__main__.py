@@ -1,60 +1,18 @@
-"""`mo-shim`: what the command runs, and the shim in one event loop, which tests and small tools use."""
+"""`mo-shim`: what the command runs.
 
-import asyncio
-import logging
+Of ours and of others, only what reads the flags is loaded at first: then the workers are started, and load what they
+need while this process, which becomes their supervisor, loads what it needs.
+"""
+
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 
-from shim import logs, sockets
-from shim.admin import Told, open_private_port
 from shim.errors import StartError
 from shim.flags import command
-from shim.health import Health
-from shim.host import Host
-from shim.metrics import JournalMetrics, process_registry
+from shim.memory import loading
 from shim.privacy import keep_private
 from shim.settings import Settings
-from shim.supervisor import supervise
-from shim.worker import Part, open_worker
-
-_log = logging.getLogger("shim")
-
-
-@dataclass(frozen=True, slots=True)
-class RunningShim:
-    """Where a shim listens: `host:port` with the real ports."""
-
-    listen: str
-    admin_listen: str
-
-
-@asynccontextmanager
-async def open_shim(settings: Settings) -> AsyncIterator[RunningShim]:
-    """Run a shim of one worker in this event loop, without a supervisor, until the context ends; then drain it.
-
-    Raises `StartError` when a port can't be had or the state directory can't be written.
-    """
-    async with AsyncExitStack() as stack:
-        registry = process_registry()
-        health = Health()
-        public = sockets.bind(settings.listen, flag="--listen")
-        stack.callback(sockets.close, public)
-        listen = sockets.name(public)
-        told = Told(registry, health.find_reasons, refresh=_do_nothing)
-        admin_listen = open_private_port(stack, settings.admin_listen, told)
-        journal_metrics = JournalMetrics(registry)
-        host = Host(stack, settings, journal_metrics)
-        health.add(host.find_reasons)
-        await stack.enter_async_context(open_worker(Part(settings, 0, public), registry, health, journal_metrics))
-        _log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})
-        yield RunningShim(listen, admin_listen)
-        _log.info("draining")
-
-
-async def _do_nothing() -> None:
-    """Everything is in this process: it is read as it is."""
+from shim.worker_child import WorkerChild
 
 
 def main() -> None:
@@ -63,16 +21,37 @@ def main() -> None:
 
 
 def _run(settings: Settings) -> None:
-    logs.configure(settings.log_level)
     keep_private()
     try:
         if settings.hand_over_only:
-            from shim.hand_over import hand_over_only
-
-            sys.exit(asyncio.run(hand_over_only(settings)))
-        asyncio.run(supervise(settings))
+            sys.exit(_hand_over(settings))
+        _supervise(settings)
     except StartError as error:
         sys.exit(f"mo-shim: {error}")
+
+
+def _supervise(settings: Settings) -> None:
+    with ExitStack() as stack:
+        first = [WorkerChild.start(settings, slot) for slot in range(settings.workers)]
+        for child in first:
+            stack.callback(child.end)
+        with loading():
+            import asyncio
+
+            from shim import logs
+            from shim.supervisor import supervise
+        logs.configure(settings.log_level)
+        asyncio.run(supervise(settings, first))
+
+
+def _hand_over(settings: Settings) -> int:
+    import asyncio
+
+    from shim import logs
+    from shim.hand_over import hand_over_only
+
+    logs.configure(settings.log_level)
+    return asyncio.run(hand_over_only(settings))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_MMAP_THRESHOLD = -3  # malloc.h of the GNU C library
 _LARGE_BYTES = 2**20
@@ -16,6 +18,20 @@ def return_large_blocks() -> None:
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Load modules in this context without the garbage collector, which never looks at them afterwards either.
+
+    What they make stays to the end, but for some hundred objects, and looking through it is a tenth of a start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def spare_what_is_there() -> None:

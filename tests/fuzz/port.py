@@ -10,7 +10,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from shim.__main__ import open_shim
+from shim.alone import open_shim
 from shim.flags import parse_target
 from shim.settings import Address, Settings
 from shim.verification_limits import VerificationLimits
