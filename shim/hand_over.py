@@ -34,7 +34,7 @@ async def hand_over_only(settings: Settings) -> int:
         stack.callback(marks.close)
         link = Link(settings.service, settings.service_tls)
         stack.push_async_callback(link.close)
-        drainer = Drainer(folder, marks, link, metrics=JournalMetrics(CollectorRegistry()))
+        drainer = Drainer(folder, marks, lambda: link, metrics=JournalMetrics(CollectorRegistry()))
         stack.callback(drainer.close)
         messages = drainer.state.messages
         handing_over = asyncio.create_task(drainer.hand_over_all())

@@ -1,19 +1,25 @@
 """What a host has once, however many workers: the journal's drainer, its link, and the reports about it."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from shim.health import Readiness, Reason
 from shim.journal import Marks
 from shim.journal.drainer import Drainer, JournalState
 from shim.lifetime import keep_running
+from shim.memory import loading
 from shim.metrics import JournalMetrics
-from shim.reports import ReportingLink, keep_reporting
 from shim.settings import Settings
 from shim.state_dir import find_journal
+
+if TYPE_CHECKING:
+    from shim.reports import ReportingLink
 
 _log = logging.getLogger(__name__)
 
@@ -34,21 +40,38 @@ class Host:
         folder = find_journal(settings)
         self._marks = Marks(folder)
         stack.callback(self._marks.close)
-        self._link = ReportingLink(settings.service, settings.service_tls)
-        stack.push_async_callback(self._link.close)
-        self._drainer = Drainer(folder, self._marks, self._link, metrics=metrics)
+        self._link: ReportingLink | None = None
+        stack.push_async_callback(self._close_link)
+        self._drainer = Drainer(folder, self._marks, self._open_link, metrics=metrics)
         stack.callback(self._drainer.close)
         keep_running(stack, "drainer", self._drainer.run())
         stack.push_async_callback(self._hand_over_the_last)
 
     def keep_reporting(self, stack: AsyncExitStack, count_workers: Callable[[], int]) -> None:
         """Tell the service every 5 s how the host is, until the stack unwinds."""
-        reports = keep_reporting(self._link, self._settings.host_id, count_workers, lambda: self._drainer.state)
-        keep_running(stack, "reports", reports)
+        keep_running(stack, "reports", self._keep_reporting(count_workers))
 
     def find_reasons(self) -> Iterable[Reason]:
         """Return what is wrong with the journal."""
         yield from check_journal(self._drainer.state, self._settings.max_journal_bytes)
+
+    async def _keep_reporting(self, count_workers: Callable[[], int]) -> None:
+        link = self._open_link()
+        from shim.reports import keep_reporting
+
+        await keep_reporting(link, self._settings.host_id, count_workers, lambda: self._drainer.state)
+
+    def _open_link(self) -> ReportingLink:
+        """Return the link of the host. It is opened for the first who needs it: no host needs gRPC to be ready."""
+        if self._link is None:
+            with loading():
+                from shim.reports import ReportingLink
+            self._link = ReportingLink(self._settings.service, self._settings.service_tls)
+        return self._link
+
+    async def _close_link(self) -> None:
+        if self._link:
+            await self._link.close()
 
     async def _hand_over_the_last(self) -> None:
         for _ in range(_LAST_LOOKS):

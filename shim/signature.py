@@ -6,13 +6,17 @@ the account's auth token, with SHA-1, unless `X-Twilio-Webhooks-Signature-Settin
 a shared key. (Twilio: "Secure webhooks", "Sign webhooks with shared keys"; checked against its own library.)
 """
 
+from __future__ import annotations
+
 import hmac
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from shim.translation.forms import Form
+if TYPE_CHECKING:  # with it come all translators, and the code that is generated
+    from shim.translation.forms import Form
 
 SIGNATURE_HEADER = "X-Twilio-Signature"
 SETTINGS_HEADER = "X-Twilio-Webhooks-Signature-Settings"

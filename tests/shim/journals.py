@@ -50,7 +50,7 @@ class Host:
         return journal
 
     def open_drainer(self) -> Drainer:
-        return Drainer(self.folder, self.marks, self.link, metrics=JournalMetrics(CollectorRegistry()))
+        return Drainer(self.folder, self.marks, lambda: self.link, metrics=JournalMetrics(CollectorRegistry()))
 
     async def hand_over(self) -> list[str]:
         """Hand everything over; return the messages of the service, in the order in which they came first."""
