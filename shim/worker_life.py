@@ -20,23 +20,21 @@ from shim.privacy import keep_private
 from shim.settings import from_json
 from shim.sums import take_snapshot
 from shim.worker import Part, open_worker
-from shim.worker_child import GROUP_SIGNALS, wait_for_sockets
+from shim.worker_child import GROUP_SIGNALS, wait_for_hand_over
 
 _log = logging.getLogger("shim.worker")
 
 
-def run(argument: str) -> int:
+def run(line: socket.socket) -> int:
     """Wait for the sockets, take requests on them to the end, and return the exit code."""
-    given = json.loads(argument)
-    settings = from_json(given["settings"])
-    logs.configure(settings.log_level, worker=given["slot"])
     keep_private()
     return_large_blocks()
-    line = socket.socket(fileno=given["line"])
-    sockets = wait_for_sockets(line)
-    if not sockets:
+    handed = wait_for_hand_over(line)
+    if handed is None:
         return 0
-    part = Part(settings, given["slot"], sockets)
+    settings, slot = from_json(handed.words["settings"]), handed.words["slot"]
+    logs.configure(settings.log_level, worker=slot)
+    part = Part(settings, slot, handed.sockets)
     return uvloop.run(_serve(part, line))  # a tenth less CPU than asyncio's own loop
 
 

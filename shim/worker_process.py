@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from shim.health import Readiness, Reason
 from shim.lifetime import cancel
+from shim.settings import Settings
 from shim.sums import Snapshot
 from shim.worker_child import WorkerChild
 
@@ -27,8 +28,10 @@ class Report:
 class WorkerProcess:
     """One child that was let serve. What it reported last is remembered, also after its end."""
 
-    def __init__(self, child: WorkerChild, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.slot = child.slot
+    def __init__(
+        self, child: WorkerChild, slot: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.slot = slot
         self.report = Report([], [])
         self.failure = ""
         """Why it couldn't start, as it said itself."""
@@ -50,10 +53,12 @@ class WorkerProcess:
         self._watching = asyncio.create_task(self._watch())
 
     @classmethod
-    async def let_serve(cls, child: WorkerChild, sockets: Sequence[socket.socket]) -> Self:
+    async def let_serve(
+        cls, child: WorkerChild, settings: Settings, slot: int, sockets: Sequence[socket.socket]
+    ) -> Self:
         """Let a child that was started take requests on these sockets."""
-        child.hand_over(sockets)
-        return cls(child, *await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES))
+        child.hand_over(settings, slot, sockets)
+        return cls(child, slot, *await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES))
 
     @property
     def pid(self) -> int:

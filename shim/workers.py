@@ -51,7 +51,7 @@ class Workers:
     ) -> None:
         """Nobody serves yet. `registry` is the supervisor's own, which `sums` adds to those of the workers.
 
-        `first` are the children that were started already, in the slots from 0 on.
+        `first` are children that were started already.
         """
         self._settings = settings
         self._sockets = sockets
@@ -130,9 +130,10 @@ class Workers:
     async def start_one(self) -> WorkerProcess:
         """Start a worker in the lowest free slot, and wait until it serves or has ended."""
         async with self._starting:
-            child = self._first.popleft() if self._first else self._start_in_a_free_slot()
-            worker = await WorkerProcess.let_serve(child, self._sockets)
-            self._alive[worker.slot] = worker
+            slot = next(number for number in range(len(self._alive) + 1) if number not in self._alive)
+            child = self._first.popleft() if self._first else WorkerChild.start()
+            worker = await WorkerProcess.let_serve(child, self._settings, slot, self._sockets)
+            self._alive[slot] = worker
         burial = asyncio.create_task(self._bury(worker))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
@@ -140,14 +141,10 @@ class Workers:
             async with asyncio.timeout(_START_SECONDS):
                 await worker.settled.wait()
         if worker.is_serving:
-            _log.info("worker_started", extra={"slot": worker.slot, "pid": worker.pid})
+            _log.info("worker_started", extra={"slot": slot, "pid": worker.pid})
         else:
             worker.kill()
         return worker
-
-    def _start_in_a_free_slot(self) -> WorkerChild:
-        slot = next(number for number in range(len(self._alive) + 1) if number not in self._alive)
-        return WorkerChild.start(self._settings, slot)
 
     def kill_all(self) -> None:
         """End all workers at once."""
