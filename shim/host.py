@@ -13,7 +13,6 @@ from shim.health import Readiness, Reason
 from shim.journal import Marks
 from shim.journal.drainer import Drainer, JournalState
 from shim.lifetime import keep_running
-from shim.memory import loading
 from shim.metrics import JournalMetrics
 from shim.settings import Settings
 from shim.state_dir import find_journal
@@ -64,8 +63,8 @@ class Host:
     def _open_link(self) -> ReportingLink:
         """Return the link of the host. It is opened for the first who needs it: no host needs gRPC to be ready."""
         if self._link is None:
-            with loading():
-                from shim.reports import ReportingLink
+            from shim.reports import ReportingLink
+
             self._link = ReportingLink(self._settings.service, self._settings.service_tls)
         return self._link
 
