@@ -1,6 +1,5 @@
 """What a process does about its memory, so that it stays small and is rarely looked through."""
 
-import ctypes
 import gc
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ def return_large_blocks() -> None:
     The GNU C library keeps those that are asked for again and again, in each thread. Other libraries of C give them
     back by themselves, and have no such call.
     """
+    import ctypes
+
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
