@@ -1,7 +1,7 @@
 """The shim: all of the gateway that faces outward.
 
 Its processes: the `supervisor` holds the sockets, keeps the `workers` and drains the host's `journal`; each `worker`
-takes requests. `__main__.open_shim` is one worker and the drainer in one event loop.
+takes requests. `alone.open_shim` is one worker and the drainer in one event loop.
 
 How a message flows: `webhook` reads a request -> `intake` decides -> `authorization` against the `replica` ->
 `translation` -> `batching` -> `link` -> the service. On the way back `answers` says what the provider reads.

@@ -1,78 +1,66 @@
-"""`mo-shim`: what the command runs, and the shim in one event loop, which tests and small tools use."""
+"""`mo-shim`: what the command runs.
 
-import asyncio
-import logging
+The first worker is started at once, and loads what it needs while this process reads the flags and loads what it needs
+as its supervisor: nothing but what starts a worker is imported at the top.
+"""
+
+from __future__ import annotations
+
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from shim import logs, sockets
-from shim.admin import Told, open_private_port
 from shim.errors import StartError
-from shim.flags import command
-from shim.health import Health
-from shim.host import Host
-from shim.metrics import JournalMetrics, process_registry
-from shim.privacy import keep_private
-from shim.settings import Settings
-from shim.supervisor import supervise
-from shim.worker import Part, open_worker
+from shim.memory import loading
+from shim.worker_child import WorkerChild
 
-_log = logging.getLogger("shim")
-
-
-@dataclass(frozen=True, slots=True)
-class RunningShim:
-    """Where a shim listens: `host:port` with the real ports."""
-
-    listen: str
-    admin_listen: str
-
-
-@asynccontextmanager
-async def open_shim(settings: Settings) -> AsyncIterator[RunningShim]:
-    """Run a shim of one worker in this event loop, without a supervisor, until the context ends; then drain it.
-
-    Raises `StartError` when a port can't be had or the state directory can't be written.
-    """
-    async with AsyncExitStack() as stack:
-        registry = process_registry()
-        health = Health()
-        public = sockets.bind(settings.listen, flag="--listen")
-        stack.callback(sockets.close, public)
-        listen = sockets.name(public)
-        told = Told(registry, health.find_reasons, refresh=_do_nothing)
-        admin_listen = open_private_port(stack, settings.admin_listen, told)
-        journal_metrics = JournalMetrics(registry)
-        host = Host(stack, settings, journal_metrics)
-        health.add(host.find_reasons)
-        await stack.enter_async_context(open_worker(Part(settings, 0, public), registry, health, journal_metrics))
-        _log.info("listening", extra={"listen": listen, "admin_listen": admin_listen})
-        yield RunningShim(listen, admin_listen)
-        _log.info("draining")
-
-
-async def _do_nothing() -> None:
-    """Everything is in this process: it is read as it is."""
+if TYPE_CHECKING:
+    from shim.settings import Settings
 
 
 def main() -> None:
     """Run the shim by its flags and variables."""
-    command(_run, name="mo-shim")()
+    with ExitStack() as stack:
+        first = WorkerChild.start()
+        stack.callback(first.end)  # where nothing is to be served, or it can't be
+        with loading():
+            from shim.flags import command
+        command(lambda settings: _run(settings, first, stack), name="mo-shim")()
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, first: WorkerChild, stack: ExitStack) -> None:
+    from shim import logs
+    from shim.privacy import keep_private
+
     logs.configure(settings.log_level)
     keep_private()
     try:
         if settings.hand_over_only:
-            from shim.hand_over import hand_over_only
-
-            sys.exit(asyncio.run(hand_over_only(settings)))
-        asyncio.run(supervise(settings))
+            first.end()
+            sys.exit(_hand_over(settings))
+        _supervise(settings, first, stack)
     except StartError as error:
         sys.exit(f"mo-shim: {error}")
+
+
+def _supervise(settings: Settings, first: WorkerChild, stack: ExitStack) -> None:
+    children = [first]
+    for _ in range(settings.workers - 1):
+        children.append(WorkerChild.start())
+        stack.callback(children[-1].end)
+    with loading():
+        import asyncio
+
+        from shim.supervisor import supervise
+    asyncio.run(supervise(settings, children))
+
+
+def _hand_over(settings: Settings) -> int:
+    import asyncio
+
+    from shim.hand_over import hand_over_only
+
+    return asyncio.run(hand_over_only(settings))
 
 
 if __name__ == "__main__":

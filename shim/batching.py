@@ -8,9 +8,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from shim.batch_limits import BatchLimits
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
 from shim.metrics import BatchingMetrics
 
@@ -18,25 +18,6 @@ _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Failure = ServiceUnavailableError | ServiceFaultError
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """The bounds of a `Batcher`."""
-
-    max_in_flight: int = 3
-    """How many batches may be out at once. Fewer are larger, and cost fewer calls; but with one, the service waits for
-    the shim while the shim waits for it. The service commits together what arrives together."""
-    max_messages: int = 500
-    """How many messages a batch may hold. The service takes 1,000."""
-    max_bytes: int = 2**21 - 2**16
-    """How many bytes a batch may hold, unless one message alone is larger. The service takes 2 MiB."""
-    max_waiting_messages: int = 10_000
-    """How many messages may wait for a batch."""
-    max_waiting_bytes: int = 32 * 2**20
-    """How many bytes may wait for a batch."""
-    max_wait_seconds: float = 5.0
-    """How long a message may wait for its batch to leave: with the batch's own 2 s that is within 10 s in all."""
 
 
 class _Waiting(NamedTuple, Generic[Result]):

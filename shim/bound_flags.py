@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from shim.authorization import VerificationLimits
-from shim.batching import BatchLimits
+from shim.batch_limits import BatchLimits
 from shim.connection_limits import ConnectionLimits
+from shim.verification_limits import VerificationLimits
 
 _CONNECTIONS = ConnectionLimits()
 _BATCHES = BatchLimits()

@@ -3,22 +3,13 @@
 import logging
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 from shim.errors import StartError
 from shim.followed_files import FollowedFiles
 from shim.health import Readiness, Reason
+from shim.settings import CertificateFiles
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """Where the certificate is, with those that lead to its root, and its key: PEM."""
-
-    certificate: Path
-    key: Path
 
 
 class Certificate:

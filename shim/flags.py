@@ -18,11 +18,10 @@ from shim.bound_flags import (
     to_connections,
     to_verification,
 )
-from shim.certificate import CertificateFiles
+from shim.public_url import parse_public_url
 from shim.service_tls import find_conflicts as find_conflicts_of_service_tls
 from shim.service_tls import to_service_tls
-from shim.settings import Address, Settings
-from shim.signature import parse_public_url
+from shim.settings import Address, CertificateFiles, Settings
 from shim.thorough_command import ThoroughCommand
 
 _VARIABLE_PREFIX = "MO_SHIM"

@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shim.host import find_journal
-from shim.journal import Drainer, JournalState, Marks
+from shim.journal import Marks
+from shim.journal.drainer import Drainer, JournalState
 from shim.lifetime import cancel, log_lost_exceptions, stop_on_signal
 from shim.link import Link
 from shim.metrics import JournalMetrics
 from shim.settings import Settings
+from shim.state_dir import find_journal
 
 _SHOW_SECONDS = 0.2
 
@@ -33,7 +34,7 @@ async def hand_over_only(settings: Settings) -> int:
         stack.callback(marks.close)
         link = Link(settings.service, settings.service_tls)
         stack.push_async_callback(link.close)
-        drainer = Drainer(folder, marks, link, metrics=JournalMetrics(CollectorRegistry()))
+        drainer = Drainer(folder, marks, lambda: link, metrics=JournalMetrics(CollectorRegistry()))
         stack.callback(drainer.close)
         messages = drainer.state.messages
         handing_over = asyncio.create_task(drainer.hand_over_all())

@@ -1,54 +1,30 @@
 """What a host has once, however many workers: the journal's drainer, its link, and the reports about it."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shim.errors import StartError
 from shim.health import Readiness, Reason
-from shim.journal import Drainer, JournalState, Marks
+from shim.journal import Marks
+from shim.journal.drainer import Drainer, JournalState
 from shim.lifetime import keep_running
 from shim.metrics import JournalMetrics
-from shim.privacy import make_private
-from shim.reports import ReportingLink, keep_reporting
 from shim.settings import Settings
+from shim.state_dir import find_journal
+
+if TYPE_CHECKING:
+    from shim.reports import ReportingLink
 
 _log = logging.getLogger(__name__)
 
 _LAST_LOOKS = 50
 """How often a shim that stops looks whether what its workers left is handed over, which takes a moment."""
 _LOOK_SECONDS = 0.02
-
-
-def find_journal(settings: Settings) -> Path:
-    """Return the folder of the host's journal, in a state directory that is its owner's alone.
-
-    Raises `StartError` when that can't be made.
-    """
-    try:
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"can't write in {settings.state_dir}: {error.strerror or error}; make it writable, or choose another with "
-            "--state-dir"
-        ) from error
-    _close_to_others(settings.state_dir)
-    return settings.state_dir / "journal"
-
-
-def _close_to_others(state_dir: Path) -> None:
-    """Take from others what somebody, or a back-up put back, may have given them; nothing that isn't ours."""
-    ours = (state_dir / "journal", state_dir / "replicas", *state_dir.glob("replica.db*"))
-    try:
-        make_private([state_dir.resolve(), *ours, *(path for folder in ours[:2] for path in folder.rglob("*"))])
-    except OSError as error:
-        raise StartError(
-            f"others may read {error.filename}, which is to hold messages: {error.strerror or error}; give it to the "
-            f"user that mo-shim runs as (chown -R), or choose another --state-dir"
-        ) from error
 
 
 class Host:
@@ -63,21 +39,38 @@ class Host:
         folder = find_journal(settings)
         self._marks = Marks(folder)
         stack.callback(self._marks.close)
-        self._link = ReportingLink(settings.service, settings.service_tls)
-        stack.push_async_callback(self._link.close)
-        self._drainer = Drainer(folder, self._marks, self._link, metrics=metrics)
+        self._link: ReportingLink | None = None
+        stack.push_async_callback(self._close_link)
+        self._drainer = Drainer(folder, self._marks, self._open_link, metrics=metrics)
         stack.callback(self._drainer.close)
         keep_running(stack, "drainer", self._drainer.run())
         stack.push_async_callback(self._hand_over_the_last)
 
     def keep_reporting(self, stack: AsyncExitStack, count_workers: Callable[[], int]) -> None:
         """Tell the service every 5 s how the host is, until the stack unwinds."""
-        reports = keep_reporting(self._link, self._settings.host_id, count_workers, lambda: self._drainer.state)
-        keep_running(stack, "reports", reports)
+        keep_running(stack, "reports", self._keep_reporting(count_workers))
 
     def find_reasons(self) -> Iterable[Reason]:
         """Return what is wrong with the journal."""
         yield from check_journal(self._drainer.state, self._settings.max_journal_bytes)
+
+    async def _keep_reporting(self, count_workers: Callable[[], int]) -> None:
+        link = self._open_link()
+        from shim.reports import keep_reporting
+
+        await keep_reporting(link, self._settings.host_id, count_workers, lambda: self._drainer.state)
+
+    def _open_link(self) -> ReportingLink:
+        """Return the link of the host. It is opened for the first who needs it: no host needs gRPC to be ready."""
+        if self._link is None:
+            from shim.reports import ReportingLink
+
+            self._link = ReportingLink(self._settings.service, self._settings.service_tls)
+        return self._link
+
+    async def _close_link(self) -> None:
+        if self._link:
+            await self._link.close()
 
     async def _hand_over_the_last(self) -> None:
         for _ in range(_LAST_LOOKS):

@@ -12,8 +12,6 @@ from shim.logs import find_constant
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""What a terminal sends to all processes of a group, and what the supervisor decides about for its workers."""
 
 
 def keep_running(stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, object]) -> None:

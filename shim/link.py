@@ -35,7 +35,8 @@ from shim.errors import ServiceFaultError, ServiceUnavailableError, StartError
 from shim.followed_files import FollowedFiles
 from shim.lifetime import cancel, log_death
 from shim.service_channel import open_channel
-from shim.service_tls import ServiceTls, find_tls_fault
+from shim.service_handshake import find_tls_fault
+from shim.service_tls import ServiceTls
 from shim.signature import Finding
 
 _log = logging.getLogger(__name__)

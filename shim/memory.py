@@ -1,8 +1,9 @@
 """What a process does about its memory, so that it stays small and is rarely looked through."""
 
-import ctypes
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_MMAP_THRESHOLD = -3  # malloc.h of the GNU C library
 _LARGE_BYTES = 2**20
@@ -16,8 +17,24 @@ def return_large_blocks() -> None:
     The GNU C library keeps those that are asked for again and again, in each thread. Other libraries of C give them
     back by themselves, and have no such call.
     """
+    import ctypes
+
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Load modules in this context without the garbage collector, which never looks at them afterwards either.
+
+    What they make stays to the end, but for some hundred objects, and looking through it is a tenth of a start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def spare_what_is_there() -> None:

@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import NoReturn
 
 import grpc.aio
 from aicc.mo.v1.channel_directory_pb2 import ReportShimRequest, ShimReport
 
-from shim.journal import JournalState
+from shim.journal.drainer import JournalState
 from shim.link import Link
 
 _log = logging.getLogger(__name__)
@@ -60,6 +59,8 @@ def make_report(host_id: str, version: str, workers: int, journal: JournalState)
 
 
 def _find_version() -> str:
+    from importlib import metadata  # no process waits for it before it serves
+
     try:
         return metadata.version(_DISTRIBUTION)
     except metadata.PackageNotFoundError:  # run from a folder that was never installed

@@ -2,23 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any
 
 import grpc
 import grpc.aio
-from aicc.mo.v1 import channel_directory_pb2, message_archive_pb2, message_feed_pb2, message_ingest_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor import MethodDescriptor
 
-from shim.service_tls import ServiceTls, read_material
-
-_CONTRACT: tuple[FileDescriptor, ...] = (
-    channel_directory_pb2.DESCRIPTOR,
-    message_archive_pb2.DESCRIPTOR,
-    message_feed_pb2.DESCRIPTOR,
-    message_ingest_pb2.DESCRIPTOR,
-)
+from shim.service_handshake import read_material
+from shim.service_tls import ServiceTls
 
 # Two more attempts, so that a call outlives the end of a replica; and few of many calls, so that an outage of all is
 # not made worse.
@@ -45,7 +38,7 @@ def open_channel(
     one of them could not do goes to another one if it may be repeated.
     """
     if _is_balanced(target):
-        options = [*options, ("grpc.service_config", _SERVICE_CONFIG)]
+        options = [*options, ("grpc.service_config", _make_service_config())]
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
     material = read_material(tls)
@@ -59,7 +52,10 @@ def _is_balanced(target: str) -> bool:
     return "," in target or target.startswith("dns:")
 
 
+@cache
 def _make_service_config() -> str:
+    from google.protobuf.descriptor_pb2 import MethodOptions
+
     repeatable = [
         {"service": method.containing_service.full_name, "method": method.name}
         for method in _methods()
@@ -76,8 +72,9 @@ def _make_service_config() -> str:
 
 
 def _methods() -> Iterable[MethodDescriptor]:
-    services = chain.from_iterable(file.services_by_name.values() for file in _CONTRACT)
+    # All of the contract, most of which is needed for nothing else here.
+    from aicc.mo.v1 import channel_directory_pb2, message_archive_pb2, message_feed_pb2, message_ingest_pb2
+
+    files = (channel_directory_pb2, message_archive_pb2, message_feed_pb2, message_ingest_pb2)
+    services = chain.from_iterable(file.DESCRIPTOR.services_by_name.values() for file in files)
     return chain.from_iterable(service.methods for service in services)
-
-
-_SERVICE_CONFIG = _make_service_config()

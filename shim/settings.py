@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from shim.authorization import VerificationLimits
-from shim.batching import BatchLimits
-from shim.certificate import CertificateFiles
+from shim.batch_limits import BatchLimits
 from shim.connection_limits import ConnectionLimits
 from shim.service_tls import ServiceTls
+from shim.verification_limits import VerificationLimits
 
 
 class Address(NamedTuple):
@@ -21,6 +20,14 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where the certificate is, with those that lead to its root, and its key: PEM."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,22 @@ the account's auth token, with SHA-1, unless `X-Twilio-Webhooks-Signature-Settin
 a shared key. (Twilio: "Secure webhooks", "Sign webhooks with shared keys"; checked against its own library.)
 """
 
+from __future__ import annotations
+
 import hmac
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from shim.translation.forms import Form
+if TYPE_CHECKING:  # with it come all translators, and the code that is generated
+    from shim.translation.forms import Form
 
 SIGNATURE_HEADER = "X-Twilio-Signature"
 SETTINGS_HEADER = "X-Twilio-Webhooks-Signature-Settings"
 
 _HASHES = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class SignatureCheck(StrEnum):
@@ -104,7 +106,7 @@ class _Claim:
 
 
 def check(request: SignedRequest, secrets: Sequence[Secret], bases: Sequence[str]) -> Verdict:
-    """Check a signature in constant time with every secret of its kind. `bases`: see `parse_public_url`."""
+    """Check a signature in constant time with every secret of its kind. `bases`: see `public_url.parse_public_url`."""
     claim = _read_claim(request.headers)
     if isinstance(claim, Verdict):
         return claim
@@ -132,25 +134,6 @@ def sign(secret: Secret, url: str, form: Form, *, key_id: str = "") -> dict[str,
 def text_to_sign(url: str, form: Form) -> bytes:
     """Return what a signature is computed over. The order of code points is that of their bytes in UTF-8."""
     return "".join((url, *(name + value for name, value in sorted(set(form))))).encode()
-
-
-def parse_public_url(text: str) -> tuple[str, ...]:
-    """Return how a request's URL may begin when this one is entered at Twilio: without its port, and with it.
-
-    Twilio's own libraries try both, "since sig generation on back end is inconsistent". Raises `ValueError`.
-    """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is no URL; give https://HOST or https://HOST:PORT") from None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not text.isascii() or not text.isprintable():
-        raise ValueError("is no public URL; give https://HOST or https://HOST:PORT")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must have no user, query or fragment: only what comes before the webhook's path")
-    host = parts.netloc.removesuffix(f":{port}") if port else parts.netloc.removesuffix(":")
-    path = parts.path.rstrip("/")
-    return f"{parts.scheme}://{host}{path}", f"{parts.scheme}://{host}:{port or _DEFAULT_PORTS[parts.scheme]}{path}"
 
 
 def _read_claim(headers: Iterable[tuple[str, str]]) -> _Claim | Verdict:

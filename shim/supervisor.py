@@ -6,6 +6,7 @@ In normal operation it is idle: requests never pass through it.
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
@@ -17,13 +18,17 @@ from shim.host import Host
 from shim.lifetime import log_lost_exceptions, stop_on_signal
 from shim.metrics import JournalMetrics, process_registry
 from shim.settings import Settings
+from shim.worker_child import WorkerChild
 from shim.workers import Workers
 
 _log = logging.getLogger(__name__)
 
 
-async def supervise(settings: Settings) -> None:
+async def supervise(settings: Settings, first: Sequence[WorkerChild]) -> None:
     """Run a shim with its workers until SIGTERM or SIGINT, then drain it; SIGHUP rolls the workers over.
+
+    `first` are the workers that were started already. All have ended when this returns; those that were not needed,
+    because it raised before, have not.
 
     Raises `StartError` when a port can't be had, the state directory can't be written or no worker can serve.
     """
@@ -34,7 +39,7 @@ async def supervise(settings: Settings) -> None:
         stack.callback(sockets.close, public)
         listen = sockets.name(public)
         registry = process_registry()
-        workers = Workers(settings, public, registry)
+        workers = Workers(settings, public, registry, first=first)
         stop_on_signal(stopped, workers.kill_all)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, workers.roll)
         health = Health()

@@ -5,35 +5,28 @@ Everything that a request needs is here: the replica, the verifier, the batcher,
 
 import asyncio
 import contextlib
-import json
 import logging
 import resource
-import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-import uvloop
 from aicc.mo.v1.message_ingest_pb2 import IngestResult
 from prometheus_client import CollectorRegistry
 
-from shim import answers, logs
+from shim import answers
 from shim.authorization import Verifier
 from shim.batching import Batcher
 from shim.certificate import Certificate
 from shim.connection_limits import ConnectionLimits
-from shim.errors import StartError
 from shim.health import Health, Readiness, Reason
-from shim.host import find_journal
 from shim.intake import Intake
 from shim.journal import Journal, Marks
-from shim.lifetime import GROUP_SIGNALS, cancel, keep_running, log_lost_exceptions
+from shim.lifetime import keep_running
 from shim.link import Link
-from shim.memory import return_large_blocks, spare_what_is_there
 from shim.metrics import (
     BatchingMetrics,
     JournalMetrics,
@@ -43,21 +36,19 @@ from shim.metrics import (
     UpgradeMetrics,
     VerificationMetrics,
     WebhookMetrics,
-    process_registry,
 )
 from shim.password_upgrades import PasswordUpgrades
 from shim.password_uses import PasswordUses
-from shim.privacy import keep_private
+from shim.public_url import parse_public_url
 from shim.quarantine import Quarantine
 from shim.questions import Questions
 from shim.replica import Replica
 from shim.replica_slot import open_replica_store
 from shim.secrets_key import SecretsKey
-from shim.settings import Settings, from_json
-from shim.signature import parse_public_url
+from shim.settings import Settings
 from shim.signatures import Signatures
 from shim.source_address import TrustedProxies
-from shim.sums import take_snapshot
+from shim.state_dir import find_journal
 from shim.webhook import WebhookServer
 
 _log = logging.getLogger("shim.worker")
@@ -217,83 +208,3 @@ def allow_files(limits: ConnectionLimits) -> ConnectionLimits:
             _log.warning("connections_limited", extra={"max_connections": fewer, "open_files_allowed": hard})
             return replace(limits, max_connections=fewer)
     return limits
-
-
-class Voice:
-    """A worker's end of its line to the supervisor: JSON lines both ways."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def obey(self, stopped: asyncio.Event, registry: CollectorRegistry, health: Health) -> None:
-        """Report whenever asked, and set `stopped` when told to, or when the supervisor is gone."""
-        with contextlib.suppress(ConnectionError):
-            while order := (await self._reader.readline()).decode().strip():
-                if order == "report":
-                    self.report(registry, health)
-                else:
-                    stopped.set()
-        stopped.set()
-
-    def report(self, registry: CollectorRegistry, health: Health) -> None:
-        """Say how this worker is."""
-        reasons = [
-            [reason.readiness.value, reason.reason, reason.detail, dict(reason.facts)]
-            for reason in health.find_reasons()
-        ]
-        self.say(report={"metrics": take_snapshot(registry), "reasons": reasons})
-
-    def say(self, **words: object) -> None:
-        """Send one line."""
-        self._writer.write(json.dumps(words).encode() + b"\n")
-
-    async def hang_up(self) -> None:
-        """Close the line when everything is said."""
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
-
-
-def main() -> None:
-    """Run as a supervisor's child: the one argument says how, in JSON."""
-    given = json.loads(sys.argv[1])
-    settings = from_json(given["settings"])
-    logs.configure(settings.log_level, worker=given["slot"])
-    keep_private()
-    return_large_blocks()
-    sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
-    part = Part(settings, given["slot"], sockets)
-    sys.exit(uvloop.run(_serve(part, socket.socket(fileno=given["line"]))))  # a tenth less CPU than asyncio's own loop
-
-
-async def _serve(part: Part, line: socket.socket) -> int:
-    log_lost_exceptions()
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    for number in GROUP_SIGNALS:  # which were blocked until now
-        loop.add_signal_handler(number, lambda: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
-    voice = Voice(*await asyncio.open_connection(sock=line))
-    registry, health = process_registry(), Health()
-    obeying = asyncio.create_task(voice.obey(stopped, registry, health))
-    try:
-        async with open_worker(part, registry, health, JournalMetrics(registry)):
-            spare_what_is_there()
-            voice.say(serving=True)
-            await stopped.wait()
-            _log.info("worker_draining")
-    except StartError as error:
-        voice.say(failed=str(error))
-        return 1
-    else:
-        voice.report(registry, health)
-        return 0
-    finally:
-        await cancel(obeying)
-        await voice.hang_up()
-
-
-if __name__ == "__main__":
-    main()

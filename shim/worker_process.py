@@ -1,23 +1,18 @@
-"""A worker as its supervisor sees it: a child process, and a line to it.
-
-Started anew with `exec`, never forked: threads and gRPC don't survive a fork. The line is a socket pair; when the
-supervisor is gone, however that came, the worker reads its end and stops by itself.
-"""
+"""A worker as its supervisor sees it: a child process that serves, what it says, and what it is told."""
 
 import asyncio
 import contextlib
 import json
-import signal
 import socket
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from shim.health import Readiness, Reason
-from shim.lifetime import GROUP_SIGNALS, cancel
+from shim.lifetime import cancel
 from shim.settings import Settings
 from shim.sums import Snapshot
+from shim.worker_child import WorkerChild
 
 _MAX_LINE_BYTES = 2**24
 
@@ -31,14 +26,10 @@ class Report:
 
 
 class WorkerProcess:
-    """One child. What it reported last is remembered, also after its end."""
+    """One child that was let serve. What it reported last is remembered, also after its end."""
 
     def __init__(
-        self,
-        slot: int,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, child: WorkerChild, slot: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.slot = slot
         self.report = Report([], [])
@@ -55,27 +46,19 @@ class WorkerProcess:
         self.silence = 0
         """How many of the supervisor's rounds it has been silent."""
         self.rounds_leaving = 0
-        self._process = process
+        self._process = child.process
         self._reader = reader
         self._writer = writer
         self._answer: asyncio.Future[None] | None = None
         self._watching = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, settings: Settings, slot: int, sockets: Sequence[socket.socket]) -> Self:
-        """Start a worker that takes requests on these sockets."""
-        ours, theirs = socket.socketpair()
-        # A signal to the whole group (Ctrl-C, a terminal that closes) waits until the worker can take it.
-        with theirs, _signals_held_back():
-            descriptors = [each.fileno() for each in sockets]
-            given = {"settings": settings.to_json(), "slot": slot, "sockets": descriptors, "line": theirs.fileno()}
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "shim.worker", json.dumps(given)),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(*descriptors, theirs.fileno()),
-            )
-        return cls(slot, process, *await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES))
+    async def let_serve(
+        cls, child: WorkerChild, settings: Settings, slot: int, sockets: Sequence[socket.socket]
+    ) -> Self:
+        """Let a child that was started take requests on these sockets."""
+        child.hand_over(settings, slot, sockets)
+        return cls(child, slot, *await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES))
 
     @property
     def pid(self) -> int:
@@ -110,8 +93,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once; does nothing when it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def close(self) -> None:
         """Hang up on one that has ended."""
@@ -132,7 +114,7 @@ class WorkerProcess:
                 # What a worker that was killed had not finished is no line.
                 while (line := await self._reader.readline()).endswith(b"\n"):
                     self._hear(json.loads(line))
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
         finally:
             self._writer.close()
             if self._answer and not self._answer.done():
@@ -152,13 +134,3 @@ class WorkerProcess:
         if words.get("serving"):
             self.is_serving = True
             self.settled.set()
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let what is started here begin with these signals blocked: a mask outlives `exec`, a handler doesn't."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

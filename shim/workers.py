@@ -8,6 +8,7 @@ the journal, whose drainer hands over what dead workers left.
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from shim.health import Readiness, Reason
 from shim.lifetime import cancel, log_death
 from shim.settings import Settings
 from shim.sums import Snapshot, Sums, take_snapshot
+from shim.worker_child import WorkerChild
 from shim.worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -39,11 +41,22 @@ _STEADY_SECONDS = 10.0
 class Workers:
     """All workers of the host."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], registry: CollectorRegistry) -> None:
-        """Nothing is started yet; `registry` is the supervisor's own, which `sums` adds to those of the workers."""
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        registry: CollectorRegistry,
+        *,
+        first: Sequence[WorkerChild] = (),
+    ) -> None:
+        """Nobody serves yet. `registry` is the supervisor's own, which `sums` adds to those of the workers.
+
+        `first` are children that were started already.
+        """
         self._settings = settings
         self._sockets = sockets
         self._registry = registry
+        self._first = deque(first)
         self._alive: dict[int, WorkerProcess] = {}
         self._burials: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
@@ -118,7 +131,8 @@ class Workers:
         """Start a worker in the lowest free slot, and wait until it serves or has ended."""
         async with self._starting:
             slot = next(number for number in range(len(self._alive) + 1) if number not in self._alive)
-            worker = await WorkerProcess.start(self._settings, slot, self._sockets)
+            child = self._first.popleft() if self._first else WorkerChild.start()
+            worker = await WorkerProcess.let_serve(child, self._settings, slot, self._sockets)
             self._alive[slot] = worker
         burial = asyncio.create_task(self._bury(worker))
         self._burials.add(burial)

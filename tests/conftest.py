@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.bytecode import keep_bytecode
 from tests.processes import Process, running_service, running_shim
 
 ROOT = Path(__file__).parent.parent
@@ -31,10 +32,7 @@ LONGEST = (
 )
 """Files whose tests take many seconds each, the slowest first."""
 
-# The tests start hundreds of processes, and compiling is half of what a start costs. Who wants no bytecode in the tree
-# gets none: it is kept with what pytest keeps, for the workers of this run and for the next run.
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".pytest_cache" / "bytecode"))
+keep_bytecode()
 
 # What a script starts in the background ignores Ctrl-C, and so does whatever that starts: commands that are tested too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -21,7 +21,7 @@ from shim.cli.identity import this_user
 from shim.cli.usage import CommandError, Settings, settings
 from shim.errors import StartError
 from shim.service_channel import open_channel
-from shim.service_tls import find_tls_fault
+from shim.service_handshake import find_tls_fault
 
 _Result = TypeVar("_Result")
 _Request = TypeVar("_Request")

@@ -7,7 +7,8 @@ from shim.cli.passwords import read_secret
 from shim.cli.twilio_form import Form
 from shim.cli.twilio_post import Webhook
 from shim.cli.usage import CommandError, option
-from shim.signature import Secret, SecretKind, parse_public_url, sign
+from shim.public_url import parse_public_url
+from shim.signature import Secret, SecretKind, sign
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

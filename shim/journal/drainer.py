@@ -4,6 +4,8 @@ Its hand-over is the only probe of whether the service is back. A failed one is 
 pause that grows to a second: hours of it cost next to nothing.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import random
@@ -12,21 +14,24 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import apsw
 
 from shim.errors import ServiceUnavailableError, StartError
 from shim.journal.entry import Parcel
-from shim.journal.handover import Handover
 from shim.journal.marks import Marks
 from shim.journal.progress import Progress
 from shim.journal.slots import Lock
 from shim.journal.source import Waiting
 from shim.journal.sources import Sources
-from shim.link import Link
 from shim.metrics import JournalMetrics
+
+if TYPE_CHECKING:  # gRPC comes with it: it is loaded when there is something to hand over
+    from shim.journal.handover import Handover
+    from shim.link import Link
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +72,10 @@ class Drainer:
     What was kept aside is offered once more when it starts, after all that waits: the service may be a newer one.
     """
 
-    def __init__(self, folder: Path, marks: Marks, link: Link, *, metrics: JournalMetrics) -> None:
+    def __init__(self, folder: Path, marks: Marks, open_link: Callable[[], Link], *, metrics: JournalMetrics) -> None:
         """Set the marks by what the files hold, before anything new is accepted.
 
+        `open_link` is called when there is something to hand over, and not by a host whose journal is empty.
         Raises `StartError` when the folder can't be written.
         """
         self._marks = marks
@@ -78,7 +84,7 @@ class Drainer:
         self._lock: Lock | None = None
         self._progress: Progress | None = None
         self._sources: Sources | None = None
-        self._handover = Handover(link, self._keep_aside, metrics)
+        self._open_link = open_link
         self._offers: deque[str] = deque()
         """What was kept aside before, and is still to be offered again."""
         self._last_kept_aside: Parcel | None = None
@@ -116,6 +122,12 @@ class Drainer:
             last_failure=self._failure,
             kept_aside=self._kept_aside,
         )
+
+    @cached_property
+    def _handover(self) -> Handover:
+        from shim.journal.handover import Handover
+
+        return Handover(self._open_link(), self._keep_aside, self._metrics)
 
     async def run(self) -> NoReturn:
         """Hand over for ever. When cancelled, everything is closed."""

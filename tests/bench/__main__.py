@@ -22,6 +22,7 @@ from tests.bench.database import postgres_version
 from tests.bench.load import require_wrk
 from tests.bench.measuring import quiet_processes, versions
 from tests.bench.scenario import Aimed, Figures, Options
+from tests.bytecode import keep_bytecode
 
 _HERE = Path(__file__).parent
 _OF_BASELINES = ("fastapi", "uvicorn", "httptools", "uvloop", "python_multipart", "sqlalchemy")
@@ -48,6 +49,7 @@ def main() -> None:
     """Run from the command line: see `--help`."""
     arguments = _parse_arguments()
     kind = _KINDS[arguments.kind]
+    keep_bytecode()
     _require_all()
     figures: dict[str, Figures] = {}
     try:

@@ -10,10 +10,10 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from shim.__main__ import open_shim
-from shim.authorization import VerificationLimits
+from shim.alone import open_shim
 from shim.flags import parse_target
 from shim.settings import Address, Settings
+from shim.verification_limits import VerificationLimits
 from tests.shim.fake_service import FakeService, make_replica
 from tests.shim.running import Events, RunningShim
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,11 @@ class Site:
         command = ("channel", "create", "C1", "--user", "twilio", "--password-stdin", "--destination", "bot")
         created = self.mo(*command, client=self.operator, stdin="a good long password")
         assert created.code == 0, created.stderr
+
+    def wait_for_report(self) -> None:
+        """Return when a shim has reported, whose links are both open then."""
+        while not json.loads(self.mo("status", "--json", client=self.operator).stdout)["shims"]:
+            pass
 
     def running_shim(
         self, *, service_ca: Path | None = None, client_cert: Path | None = None, client_key: Path | None = None
@@ -142,6 +148,7 @@ def test_a_shim_goes_over_to_a_renewed_certificate_without_a_word_lost(site: Sit
     site.create_channel()
     with site.running_shim() as shim:
         shim.wait_for_event("directory_connected")
+        site.wait_for_report()  # the supervisor opens its link when it serves already
         other = site.authority.issue("shim", uris=["spiffe://aicc/shim-2"], file="renewed")
         other.move_to(site.shim)
         shim.wait_for_event("service_certificates_reloaded", occurrence=2)  # the supervisor's link and the worker's

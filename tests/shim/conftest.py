@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shim.__main__ import open_shim
+from shim.alone import open_shim
 from shim.flags import parse_target
 from shim.settings import Address, Settings
 from tests.shim.fake_service import PASSWORD, FakeService, make_replica

@@ -8,7 +8,8 @@ from pathlib import Path
 from aicc.mo.v1.message_ingest_pb2 import IngestBatchRequest
 from prometheus_client import CollectorRegistry
 
-from shim.journal import Drainer, EntryKind, Journal, JournalError, Marks
+from shim.journal import EntryKind, Journal, JournalError, Marks
+from shim.journal.drainer import Drainer
 from shim.link import Link
 from shim.metrics import JournalMetrics
 from tests.shim.fake_service import FakeService
@@ -48,7 +49,7 @@ class Host:
         return journal
 
     def open_drainer(self) -> Drainer:
-        return Drainer(self.folder, self.marks, self.link, metrics=JournalMetrics(CollectorRegistry()))
+        return Drainer(self.folder, self.marks, lambda: self.link, metrics=JournalMetrics(CollectorRegistry()))
 
     async def hand_over(self) -> list[str]:
         """Hand everything over; return the messages of the service, in the order in which they came first."""

@@ -8,11 +8,12 @@ import pytest
 from aicc.mo.v1.channel_directory_pb2 import PasswordHash as PasswordHashProto
 from prometheus_client import CollectorRegistry
 
-from shim.authorization import VerificationLimits, Verifier
+from shim.authorization import Verifier
 from shim.channel import Channel, PasswordHash
 from shim.credentials import Credentials, parse_basic
 from shim.errors import OverloadError
 from shim.metrics import VerificationMetrics
+from shim.verification_limits import VerificationLimits
 from tests.shim.caller import PATH, Caller, basic
 from tests.shim.fake_service import PASSWORD, USER, FakeService, hash_password, make_replica
 from tests.shim.running import OpenShim, RunningShim

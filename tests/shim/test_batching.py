@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shim.batching import Batcher, BatchLimits, Failure
+from shim.batch_limits import BatchLimits
+from shim.batching import Batcher, Failure
 from shim.errors import OverloadError, ServiceFaultError, ServiceUnavailableError
 from shim.metrics import BatchingMetrics
 

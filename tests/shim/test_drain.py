@@ -17,7 +17,7 @@ from shim.connection_limits import ConnectionLimits
 from shim.flags import parse_target
 from shim.health import Readiness
 from shim.host import check_journal
-from shim.journal import JournalState
+from shim.journal.drainer import JournalState
 from shim.reports import make_report
 from shim.settings import Address, Settings
 from tests.processes import Process, running_service, running_shim

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from argon2.low_level import hash_secret_raw
 
-from shim.authorization import VerificationLimits
 from shim.connection_limits import ConnectionLimits
 from shim.guesses import GuessLimit
+from shim.verification_limits import VerificationLimits
 from tests.shim.caller import FORM, PATH, Caller, Response, basic, encode_request
 from tests.shim.fake_service import PASSWORD, make_replica
 from tests.shim.running import OpenShim, RunningShim

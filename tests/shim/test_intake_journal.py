@@ -10,7 +10,7 @@ from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED
 from aicc.mo.v1.message_ingest_pb2 import INGEST_OUTCOME_REJECTED, IngestResult
 from aicc.mo.v1.message_pb2 import FieldViolation
 
-from shim.batching import BatchLimits
+from shim.batch_limits import BatchLimits
 from shim.metrics import QuarantineMetrics
 from shim.quarantine import Quarantine, RefusedRequest
 from tests.shim.caller import FORM, PATH, Caller

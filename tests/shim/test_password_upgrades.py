@@ -6,8 +6,8 @@ import argon2
 import pytest
 from aicc.mo.v1.channel_directory_pb2 import PasswordHash, PasswordHashing, UpgradePasswordHashRequest
 
-from shim.authorization import VerificationLimits
 from shim.passwords import Hashing
+from shim.verification_limits import VerificationLimits
 from tests.shim.caller import basic
 from tests.shim.fake_service import HASHER, PASSWORD, FakeService, hash_password, make_replica
 from tests.shim.running import OpenShim

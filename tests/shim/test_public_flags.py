@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from shim.certificate import CertificateFiles
 from shim.connection_limits import ConnectionLimits
-from shim.settings import from_json
+from shim.settings import CertificateFiles, from_json
 from tests.shim.test_process import read_settings, run_shim
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shim.certificate import CertificateFiles
 from shim.connection_limits import ConnectionLimits
 from shim.errors import StartError
+from shim.settings import CertificateFiles
 from tests.certificates import Authority, Issued
 from tests.shim.caller import FORM, Caller
 from tests.shim.running import OpenShim, RunningShim

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
+from shim.public_url import parse_public_url
 from shim.signature import (
     SETTINGS_HEADER,
     SIGNATURE_HEADER,
@@ -16,7 +17,6 @@ from shim.signature import (
     SignedRequest,
     Verdict,
     check,
-    parse_public_url,
     sign,
 )
 

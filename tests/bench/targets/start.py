@@ -1,7 +1,7 @@
 """How long the commands take to start: both processes until they are ready, and `mo --help`, beside `import grpc`.
 
-Each starts anew every time, in turn, with its files in memory and a store or a state that is there already. CPU is
-shown too: on a busy machine it is the steadier one.
+Each starts anew every time, in turn, with its files in memory, its modules compiled, as an installed package has them,
+and a store or a state that is there already. CPU is shown too: on a busy machine it is the steadier one.
 """
 
 from __future__ import annotations
