@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.bench.long.capacity import Cost, choose_cost, plan
 from tests.bench.measuring import tree_cpu_seconds
 from tests.bench.scenario import Aimed, spread
 
@@ -38,6 +39,41 @@ def test_cpu_time_of_a_process_has_that_of_its_children_in_it() -> None:
         used = tree_cpu_seconds(process.pid)
         process.communicate()
     assert used >= 0.4
+
+
+def make_cost(*, shim_us: float = 350.0, service_us: float = 700.0, postgres_us: float = 70.0) -> Cost:
+    return Cost(
+        shim_us, service_us, postgres_us, commits=1.5, wal_bytes=3_000.0, disk_bytes=1_200.0, batch=4.0, taken=1_000.0
+    )
+
+
+def test_a_core_is_planned_to_be_used_to_seventy_percent() -> None:
+    cost = make_cost(shim_us=350, service_us=700, postgres_us=70)
+
+    assert plan(1_000, cost)[:3] == (1, 1, 1)
+    assert plan(1_001, cost)[:3] == (1, 2, 1)
+    assert plan(10_000, cost)[:3] == (5, 10, 1)
+
+
+def test_what_is_written_grows_with_the_rate_and_what_is_kept_with_the_messages() -> None:
+    need = plan(2_000, make_cost())
+
+    assert (need.commits, need.wal_mb, need.disk_gb) == pytest.approx((3_000, 6.0, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("rate", "measured"),
+    [
+        pytest.param(50, 100, id="below all"),
+        pytest.param(100, 100, id="as measured"),
+        pytest.param(999, 100, id="in between"),
+        pytest.param(50_000, 1_000, id="above all"),
+    ],
+)
+def test_a_rate_is_planned_with_what_was_measured_below_it(rate: int, measured: int) -> None:
+    costs = {100: make_cost(shim_us=100), 1_000: make_cost(shim_us=1_000)}
+
+    assert choose_cost(rate, costs).shim_us == measured
 
 
 @pytest.mark.parametrize("kind", ["targets", "long"])
