@@ -102,7 +102,7 @@ def find_unsettled(content: Content) -> Iterator[Finding]:
         if dead_letters:
             yield Finding(
                 f'{dead_letters} deliveries to "{name}" were given up',
-                f"see why: mo dead-letter list {name}; then mo dead-letter redrive, or discard",
+                f"see why: mo dead-letter list --destination {name}; then mo dead-letter redrive, or discard",
             )
     if content.held:
         yield Finding(f"{content.held} messages are held", "see why: mo held list; then mo held release, or discard")

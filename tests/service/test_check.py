@@ -83,7 +83,7 @@ async def test_what_waits_for_somebody_is_named_with_what_to_do(
         'wait for "bot", the oldest for',
         "mo destination show bot",
         '2 deliveries to "dying" were given up',
-        "mo dead-letter list dying",
+        "mo dead-letter list --destination dying",
         "2 messages are held",
         "mo held list",
         "1 requests that were accepted are in quarantine",
@@ -305,7 +305,7 @@ async def test_people_get_tables_and_what_to_do(path: Path, clock: ManualClock) 
     assert "store" in lines[0]
     assert "sqlite:///mo.db" in lines[0]
     assert any(line.startswith("message ") for line in lines)
-    assert "  to do: see why: mo dead-letter list dying; then mo dead-letter redrive, or discard" in lines
+    assert "  to do: see why: mo dead-letter list --destination dying; then mo dead-letter redrive, or discard" in lines
     assert "whatsapp" not in ended.stdout
 
 
