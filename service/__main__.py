@@ -101,7 +101,8 @@ async def open_service(settings: Settings) -> AsyncIterator[RunningService]:
         await parts.server.start()
         stack.push_async_callback(parts.server.stop, DRAIN_SECONDS)
         openness = () if security else find_openness(listen)
-        readiness = Readiness(store, parts.health.set_serving, openness)
+        readiness = parts.readiness
+        readiness.keep(openness)
         admin_listen = await _open_admin(stack, settings.admin_listen, readiness)
         await readiness.look()
         _keep_running(stack, readiness.watch())
@@ -121,7 +122,7 @@ class _Parts:
     """What has to be started, or told that it ends."""
 
     server: grpc.aio.Server
-    health: Health
+    readiness: Readiness
     feed: MessageFeed
     changed: Signal
 
@@ -136,6 +137,7 @@ def _put_together(
     channels = RoutedChannels(store)
     directory = ChannelDirectory(store, channels, changed, settings.hashing)
     health = Health()
+    readiness = Readiness(store, health.set_serving)
     _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
     _keep_running(stack, ReplayRunner(store, replays_started, microseconds_now, is_shared=store.is_shared).run())
     _keep_running(stack, Pruner(store).run())
@@ -147,11 +149,12 @@ def _put_together(
         feed=feed,
         store=store,
         health=health,
+        find_concerns=lambda: readiness.concerns,
         replays_started=replays_started,
         clock=microseconds_now,
         find_policy=(lambda: security.roles.current) if security else None,
     )
-    return _Parts(server, health, feed, changed)
+    return _Parts(server, readiness, feed, changed)
 
 
 async def _open_store(settings: Settings) -> Store:

@@ -31,6 +31,7 @@ CONSUMERS = Gauge("mo_service_consumers", "Subscriptions that are open")
 CERTIFICATE_EXPIRY = Gauge(
     "mo_service_certificate_expiry_timestamp_seconds", "When the service's certificate ends; 0 without TLS"
 )
+CONCERNS = Gauge("mo_service_concerns", "What should be mended although the service works: /readyz says degraded")
 INSECURE_LISTEN = Gauge(
     "mo_service_insecure_listen", "1 while others than this machine can call without TLS, with every role"
 )

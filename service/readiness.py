@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from service import metrics
 from service.errors import StoreUnavailable
 from service.store.contract import Store
 
@@ -16,19 +17,20 @@ CHECK_AGAIN_SECONDS = 1.0
 
 
 class Readiness:
-    """Keeps what gRPC's health service says in step with what the store can do.
+    """Keeps what gRPC's health service says in step with what the store can do."""
 
-    `standing_concerns` are those that stay for as long as the process does.
-    """
-
-    def __init__(
-        self, store: Store, set_serving: Callable[[bool], Awaitable[None]], standing_concerns: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, store: Store, set_serving: Callable[[bool], Awaitable[None]]) -> None:
+        self.concerns: Sequence[str] = ()
+        """What an operator should mend, although the service works: as of the last look."""
         self._store = store
-        self._standing_concerns = standing_concerns
+        self._standing_concerns: Sequence[str] = ()
         self._set_serving = set_serving
         self._is_serving = False
         self._is_draining = False
+
+    def keep(self, concerns: Sequence[str]) -> None:
+        """Have concerns that stay for as long as the process does."""
+        self._standing_concerns = concerns
 
     async def find_reasons(self) -> Sequence[str]:
         """Return why the service isn't ready; nothing when it is."""
@@ -57,6 +59,8 @@ class Readiness:
         """Look once, and say what was found."""
         reasons = await self.find_reasons()
         await self._say(not reasons, reasons)
+        self.concerns = () if reasons else await self.find_concerns()
+        metrics.CONCERNS.set(len(self.concerns))
 
     async def drain(self) -> None:
         """Say from now on that callers should go elsewhere."""

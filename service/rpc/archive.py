@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aicc.mo.v1 import message_archive_pb2 as pb
@@ -36,9 +37,10 @@ RE_ROUTE_OUTCOMES = {outcome: pb.ReRouteOutcome.Value(f"RE_ROUTE_OUTCOME_{outcom
 class ArchiveServicer(MessageArchiveServicer):
     """Shows what is stored; people's words only where they are asked for."""
 
-    def __init__(self, store: Store, held: HeldMessages) -> None:
+    def __init__(self, store: Store, held: HeldMessages, find_concerns: Callable[[], Sequence[str]]) -> None:
         self._store = store
         self._held = held
+        self._find_concerns = find_concerns
 
     async def GetMessage(self, request: pb.GetMessageRequest, context: Any) -> pb.GetMessageResponse:
         stored = await self._store.find_message(request.channel_config_id, request.message_sid)
@@ -149,7 +151,9 @@ class ArchiveServicer(MessageArchiveServicer):
 
     async def GetSummary(self, _request: pb.GetSummaryRequest, _context: Any) -> pb.GetSummaryResponse:
         summary = await self._store.load_summary(most_channels=MOST_AT_ONCE)
-        response = pb.GetSummaryResponse(held=summary.held, quarantined=summary.quarantined)
+        response = pb.GetSummaryResponse(
+            held=summary.held, quarantined=summary.quarantined, concerns=self._find_concerns()
+        )
         for name, last_message_at, messages, recovered, clashes in summary.channels:
             activity = response.channels.add(
                 channel_config_id=name, messages=messages, recovered=recovered, clashes=clashes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 from aicc.mo.v1 import (
@@ -87,6 +87,7 @@ def build_server(
     feed: MessageFeed,
     store: Store,
     health: Health,
+    find_concerns: Callable[[], Sequence[str]],
     replays_started: Signal,
     clock: Clock,
     find_policy: Callable[[], Policy] | None,
@@ -101,7 +102,7 @@ def build_server(
         DirectoryServicer(directory, passwords, signatures, ShimReports(clock)), server
     )
     message_feed_pb2_grpc.add_MessageFeedServicer_to_server(FeedServicer(feed, store, replays_started), server)
-    message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held), server)
+    message_archive_pb2_grpc.add_MessageArchiveServicer_to_server(ArchiveServicer(store, held, find_concerns), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME, "grpc.health.v1.Health"), server)
     return server

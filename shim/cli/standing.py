@@ -42,9 +42,11 @@ class Standing:
 
     @property
     def degradations(self) -> list[str]:
-        """Return a sentence for each shim that journals or is silent."""
-        shims = self.details.shims if self.details else ()
-        return [text for shim in shims for text in _degradations(shim, self.now)]
+        """Return what the service says should be mended, and a sentence for each shim that journals or is silent."""
+        if self.details is None:
+            return []
+        of_shims = [text for shim in self.details.shims for text in _degradations(shim, self.now)]
+        return [*self.details.summary.concerns, *of_shims]
 
     def to_json(self) -> dict[str, Any]:
         """Return one object of it all; what the service couldn't tell is null."""
@@ -52,6 +54,7 @@ class Standing:
         if self.details is None:
             return known | dict.fromkeys(("destinations", "held", "quarantined", "channels", "shims"))
         summary = json_object(self.details.summary)
+        summary.pop("concerns", None)  # they are among what is degraded
         summary["channels"] = [self._channel_json(item) for item in self.details.summary.channels]
         return {
             **known,

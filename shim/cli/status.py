@@ -24,8 +24,9 @@ from shim.cli.usage import command, settings
 def status(ctx: click.Context) -> None:
     """Show whether the service serves, what waits where, and how the shims are.
 
-    Degraded (a shim journals, or has been silent for 15 s) is said, and is no
-    failure. Exits with 1 when the service doesn't serve.
+    Degraded (a shim journals, or has been silent for 15 s, or the service runs
+    in a way that should be mended) is said, and is no failure. Exits with 1
+    when the service doesn't serve.
     """
     standing = run(_ask)
     if settings().json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.request import urlopen
 
 from aicc.mo.v1.channel_directory_pb2 import ReportShimRequest, ReportShimResponse, ShimReport
 
@@ -53,6 +54,18 @@ def test_a_shim_that_journals_is_said_and_is_no_failure(mo: Mo) -> None:
     assert 0 <= shim["seconds_since_report"] < 15
     (reason,) = whole["degraded"]
     assert "340 messages" in reason
+
+
+def test_what_the_service_runs_with_that_should_be_mended_is_said_and_counted(tmp_path: Path) -> None:
+    with running_service(tmp_path, listen="0.0.0.0:0", insecure_listen=True) as process:
+        mo = Mo(process.listen.replace("0.0.0.0", "127.0.0.1"))
+        whole = mo("status", "--json").object
+        assert "concerns" not in whole
+        (reason,) = whole["degraded"]
+        assert "--insecure-listen" in reason
+        assert "serving, degraded" in mo("status").stdout
+        with urlopen(f"http://{process.admin_listen}/metrics") as page:
+            assert b"mo_service_concerns 1.0" in page.read()
 
 
 def test_it_fails_when_the_service_is_gone_or_does_not_answer(tmp_path: Path) -> None:
