@@ -16,6 +16,7 @@ import asyncpg
 
 from service.errors import GatewayError, StoreUnavailable
 from service.store.contract import Clock
+from service.store.postgres.changes import Changes
 from service.store.postgres.pool import LOST, Pool
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Sessions:
         self._begin_reading = BEGIN_READING + time_outs
         self._begin_counting = BEGIN_READING + _time_outs(round(COUNT_SECONDS * 1000))
         self._reporting = asyncio.Semaphore(MOST_REPORTS)
-        self._changing = asyncio.Semaphore(1)
+        self._changes = Changes(self.run)
 
     async def run(
         self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True, tells_time: bool = False
@@ -121,8 +122,8 @@ class Sessions:
         return await self._in_time(lambda attempt: self._write(begin, operation, attempt, tells_time))
 
     async def change(self, operation: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Do as `run` does, for operations that wait for each other anyway: one at a time, so with one connection."""
-        return await self._in_time(lambda attempt: self._change(operation, attempt))
+        """Do as `run` does, for operations that wait for each other anyway: one after the other, together."""
+        return await self._in_time(lambda _: self._changes.apply(operation))
 
     async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Return what `look` finds, all of it as of one moment. It can't write."""
@@ -166,10 +167,6 @@ class Sessions:
             await _commit(connection, COMMIT_AFTER_OTHERS if transaction.answers_by_others else COMMIT)
         self._announce(transaction)
         return result
-
-    async def _change(self, operation: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
-        async with self._changing:
-            return await self._write(self._begin, operation, attempt, tells_time=False)
 
     async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int, begin: str) -> T:
         async with self._pool.connection() as connection:
