@@ -25,6 +25,7 @@ from service.errors import CannotSeal, StoreRefused
 from service.feed import MessageFeed
 from service.followed_files import BadFile
 from service.logs import configure_logs
+from service.passwords import Hasher
 from service.privacy import keep_private
 from service.readiness import Readiness
 from service.replays import ReplayRunner
@@ -135,7 +136,9 @@ def _put_together(
     feed = MessageFeed(store, microseconds_now, is_shared=store.is_shared)
     store.listen(_Listener(feed, changed))
     channels = RoutedChannels(store)
-    directory = ChannelDirectory(store, channels, changed, settings.hashing)
+    hasher = Hasher(settings.hashing)
+    stack.callback(hasher.close)
+    directory = ChannelDirectory(store, channels, changed, hasher)
     health = Health()
     readiness = Readiness(store, health.set_serving)
     _keep_running(stack, channels.follow(changed, is_shared=store.is_shared))
@@ -144,7 +147,7 @@ def _put_together(
     server = build_server(
         channels=channels,
         directory=directory,
-        passwords=ChannelPasswords(directory, store, settings.hashing, microseconds_now),
+        passwords=ChannelPasswords(directory, store, hasher, microseconds_now),
         signatures=SignatureSecrets(directory, store, key_file, microseconds_now),
         feed=feed,
         store=store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from service import checks, passwords
 from service.directory import ChannelDirectory, WithPassword
 from service.errors import Conflict, InvalidRequest, Violation
 from service.models import AuditEntry, Channel, Credentials, PasswordUse
-from service.passwords import Hashing
+from service.passwords import Hasher, Hashing
 from service.store.contract import Clock, DirectoryStore
 
 DEFAULT_GRACE_SECONDS = 24 * 3600
@@ -28,13 +27,14 @@ class LastUses(NamedTuple):
 
 
 class ChannelPasswords:
-    """Changes passwords and their hashes. Hashes that aren't of the setting `hashing` are to be made anew."""
+    """Changes passwords and their hashes. Hashes that aren't of the hasher's setting are to be made anew."""
 
-    def __init__(self, directory: ChannelDirectory, store: DirectoryStore, hashing: Hashing, clock: Clock) -> None:
+    def __init__(self, directory: ChannelDirectory, store: DirectoryStore, hasher: Hasher, clock: Clock) -> None:
         self._directory = directory
         self._store = store
         self._clock = clock
-        self.hashing = hashing
+        self._hasher = hasher
+        self.hashing = hasher.hashing
 
     async def rotate(self, channel_config_id: str, password: str, *, grace_seconds: float, actor: str) -> WithPassword:
         """Replace the password; the old one ends after `grace_seconds`. Raises `NotFound`, `InvalidRequest`."""
@@ -42,7 +42,7 @@ class ChannelPasswords:
         checks.refuse([*_check_chosen(password, known), *_check_grace(grace_seconds)])
         chosen = password or passwords.generate_password()
         old = known.credentials.password_hash if grace_seconds else None
-        hashed = await asyncio.to_thread(passwords.hash_password, chosen, self.hashing, like=old)
+        hashed = await self._hasher.hash(chosen, like=old)
         expires_at = self._clock() + round(grace_seconds * 1_000_000) if grace_seconds else None
 
         def rotate(channel: Channel) -> Channel:

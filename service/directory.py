@@ -22,7 +22,7 @@ from service.models import (
     RouteRevision,
     SignatureCheck,
 )
-from service.passwords import Hashing
+from service.passwords import Hasher
 from service.route_checks import check_routes
 from service.route_trials import Trial, try_routes
 from service.routed_channels import RoutedChannels
@@ -61,17 +61,17 @@ class TriedRoutes(NamedTuple):
 class ChannelDirectory:
     """Creates, changes and deletes channels. After each change, the next message is routed by it."""
 
-    def __init__(self, store: Store, routed: RoutedChannels, changed: Signal, hashing: Hashing) -> None:
+    def __init__(self, store: Store, routed: RoutedChannels, changed: Signal, hasher: Hasher) -> None:
         self._store = store
         self._routed = routed
         self._changed = changed
-        self._hashing = hashing
+        self._hasher = hasher
 
     async def create(self, channel: Channel, password: str, *, actor: str = GATEWAY) -> WithPassword:
         """Store a new channel; an empty password is generated. Raises `InvalidRequest`, `AlreadyExists`."""
         checks.refuse([*_check_channel(channel), *(checks.check_password(password, channel) if password else ())])
         chosen = password or passwords.generate_password()
-        hashed = await asyncio.to_thread(passwords.hash_password, chosen, self._hashing)
+        hashed = await self._hasher.hash(chosen)
         credentials = replace(channel.credentials, password_hash=hashed)
         stored = await self._store.create_channel(replace(channel, credentials=credentials), actor=actor)
         self._routed.forget(stored.channel_config_id)

@@ -102,7 +102,7 @@ class DestinationSettings:
 
 
 class DestinationStatus(NamedTuple):
-    """A destination and what waits in it."""
+    """A destination and what waits in it, or did when it was counted."""
 
     name: str
     backlog: int
@@ -110,6 +110,7 @@ class DestinationStatus(NamedTuple):
     oldest_committed_at: int | None
     dead_letters: int
     settings: DestinationSettings
+    counted_at: int
 
 
 class AssignmentOutcome(NamedTuple):

@@ -71,6 +71,7 @@ def _to_destination(entry: DestinationInUse) -> pb.Destination:
         dead_letters=status.dead_letters,
         in_rate=entry.in_rate,
         out_rate=entry.out_rate,
+        count_time=to_timestamp(status.counted_at),
     )
     if status.oldest_committed_at is not None:
         destination.oldest_commit_time.CopyFrom(to_timestamp(status.oldest_committed_at))

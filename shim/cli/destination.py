@@ -8,7 +8,7 @@ import click
 from aicc.mo.v1 import message_feed_pb2 as pb
 
 from shim.cli.connection import Connection, run
-from shim.cli.destinations import load_destinations, names_text
+from shim.cli.destinations import load_destinations, names_text, note_if_old
 from shim.cli.output import json_object, note, write_item, write_items
 from shim.cli.proto_times import to_duration
 from shim.cli.shown_destination import destination_columns, destination_fields, settings_fields
@@ -29,9 +29,12 @@ def list_destinations() -> None:
 
     oldest is how long the oldest message has waited, by this machine's clock.
     Rates are averages over the last minute; rates and consumers are those of
-    the service process that answers.
+    the service process that answers. Where more than 100,000 conversations
+    wait, they are counted now and then, and it is said when.
     """
-    write_items(run(load_destinations), destination_columns(datetime.now(UTC)))
+    found, now = run(load_destinations), datetime.now(UTC)
+    write_items(found, destination_columns(now))
+    note_if_old(found, now)
 
 
 @destination.verb("show", example="mo destination show bot")
@@ -43,7 +46,9 @@ def show(name: str) -> None:
     if found is None:
         names = names_text([item.name for item in known])
         raise CommandError(f'there is no destination "{name}" so far; there are: {names}')
-    write_item(found, destination_fields(found, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    write_item(found, destination_fields(found, now))
+    note_if_old([found], now)
 
 
 def _update_faults(params: Mapping[str, Any]) -> Iterable[str]:

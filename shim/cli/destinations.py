@@ -1,19 +1,30 @@
-"""Looks destinations up, and remarks on a name that is most likely a slip."""
+"""Looks destinations up, and remarks on what was counted a while ago, and on a name that is most likely a slip."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from aicc.mo.v1.message_feed_pb2 import Destination, ListDestinationsRequest
 
 from shim.cli.connection import Connection
 from shim.cli.output import note
+from shim.cli.texts import seconds_text
 
 _NAMES_SHOWN = 10
+_OLD_SECONDS = 5.0
 
 
 async def load_destinations(service: Connection) -> Sequence[Destination]:
     """Return all destinations, in the order of their names."""
     response = await service.feed.ListDestinations(ListDestinationsRequest(), timeout=service.timeout)
     return response.destinations
+
+
+def note_if_old(items: Iterable[Destination], now: datetime) -> None:
+    """Tell the person how old the figures are when they weren't counted just now."""
+    oldest = min((item.count_time.ToDatetime(UTC) for item in items if item.HasField("count_time")), default=now)
+    age_seconds = (now - oldest).total_seconds()
+    if age_seconds > _OLD_SECONDS:
+        note(f"so much waits that it is counted now and then; this was {seconds_text(age_seconds)} ago")
 
 
 def note_if_unknown(name: str, known: Iterable[Destination]) -> None:

@@ -11,7 +11,7 @@ from aicc.mo.v1.message_archive_pb2 import GetSummaryRequest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from shim.cli.connection import Connection, run
-from shim.cli.destinations import load_destinations
+from shim.cli.destinations import load_destinations, note_if_old
 from shim.cli.output import json_line, note, write_line, write_section, write_table
 from shim.cli.shown_destination import destination_columns
 from shim.cli.standing import Details, Standing
@@ -81,5 +81,6 @@ def _write(standing: Standing) -> None:
         return
     write_table([], [*rows, ["held", str(details.summary.held)], ["quarantined", str(details.summary.quarantined)]])
     write_section(details.destinations, destination_columns(standing.now))
+    note_if_old(details.destinations, standing.now)
     write_section(details.summary.channels, standing.channel_columns())
     write_section(details.shims, standing.shim_columns())

@@ -41,13 +41,17 @@ async def opened(url: str) -> AsyncIterator[Store]:
     """Open the store that a service would open with this `--store`; PostgreSQL needs not wait for the disk here."""
     store: Store = (
         SqliteStore.open(Path(url.removeprefix(_SQLITE)))
-        if url.startswith(_SQLITE)
+        if is_sqlite(url)
         else await PostgresStore.open(f"{url}?synchronous_commit=off", most_connections=4)
     )
     try:
         yield store
     finally:
         await store.close()
+
+
+def is_sqlite(url: str) -> bool:
+    return url.startswith(_SQLITE)
 
 
 async def make_channels(
@@ -74,13 +78,14 @@ async def make_messages(store: Store, count: int, tell: Callable[[str], None], *
         if start % _TELL_EVERY == 0:
             tell(f"{start:,} of {count:,} messages are stored" + (" and settled" if are_settled else ""))
         numbers = range(start, min(count, start + _MESSAGES_AT_ONCE))
-        texts = [_a_text(number) for number in numbers]
+        texts = [a_message(number) for number in numbers]
         await _insist(partial(store.record, texts))
         if are_settled:
             await _settle(store, len(numbers))
 
 
-def _a_text(number: int) -> RoutedMessage:
+def a_message(number: int) -> RoutedMessage:
+    """Return the message of that number, in turn of 100 channels and 100,000 conversations."""
     return a_routed_text(number, conversations=_CONVERSATIONS, channel_config_id=f"C1-{number % 100}")
 
 

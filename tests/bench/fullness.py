@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tests.bench.filling import AUTHORIZATION, make_channels, make_messages, opened
+from tests.bench.bulk import fill_in_bulk
+from tests.bench.filling import AUTHORIZATION, is_sqlite, make_channels, make_messages, opened
 from tests.bench.load import Target
 from tests.bench.measuring import resident_mib
 from tests.bench.rounds import Contender, CpuClock, alternate, clock_of, measure, ratios
@@ -82,6 +83,9 @@ def _tell(options: Options, name: str, line: str) -> None:
 
 
 async def _fill(url: str, fill: Fill, tell: Callable[[str], None]) -> None:
+    if not is_sqlite(url):
+        await fill_in_bulk(url, tell, channels=fill.channels, stored=fill.stored, backlog=fill.backlog)
+        return
     async with opened(url) as store:
         await make_channels(store, range(fill.channels), tell)
         await make_messages(store, fill.stored, tell, are_settled=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from aicc.mo.v1.message_feed_pb2 import Destination, ListDestinationsRequest, ListDestinationsResponse
 
 from tests.cli.commands import CommandLine, Mo
+from tests.cli.fake_service import fake_service
 
 
 def test_a_list_tells_what_waits_in_each_and_how_it_flows(mo: Mo) -> None:
@@ -30,6 +34,23 @@ def test_one_is_shown_with_its_settings(mo: Mo) -> None:
     assert any(line.split() == ["ack", "deadline", "1m"] for line in lines)
     assert any(line.split() == ["min", "backoff", "0.1s"] for line in lines)
     assert mo("destination", "show", "shown", "--json").object["settings"]["max_attempts"] == 10
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "bot")], ids=["list", "show"])
+def test_what_was_counted_a_while_ago_is_said_to_be(command: tuple[str, ...]) -> None:
+    told = ListDestinationsResponse(destinations=[Destination(name="bot", backlog=1_000_000)])
+    told.destinations[0].count_time.FromDatetime(datetime.now(UTC) - timedelta(minutes=10, seconds=30))
+    with fake_service(MessageFeed_ListDestinations=(ListDestinationsRequest, lambda *_: told)) as mo:
+        shown = mo("destination", *command)
+
+    assert "1000000" in shown.stdout
+    assert "10m 3" in shown.stderr
+
+
+def test_of_what_was_counted_just_now_nothing_is_said(mo: Mo) -> None:
+    mo.create_channel("counted", "--destination", "counted")
+
+    assert mo("destination", "show", "counted").stderr == ""
 
 
 def test_one_that_is_not_there_is_said_with_those_that_are(mo: Mo) -> None:

@@ -23,6 +23,7 @@ def patience() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.store.sqlite.writer.DEADLINE_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("service.store.counting.PATIENCE_SECONDS", PATIENCE_SECONDS)
         patch.setattr("service.store.postgres.STARTING_SECONDS", PATIENCE_SECONDS)
         patch.setattr("service.store.postgres.server.HOST_SECONDS", PATIENCE_SECONDS)
         patch.setattr("service.store.postgres.listening.ANSWER_SECONDS", PATIENCE_SECONDS)

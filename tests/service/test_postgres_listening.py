@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.models import Settlement, SettlementKind
-from service.store.postgres import PostgresStore
+from service.store.postgres import PostgresStore, listening
 from tests.service.builders import a_channel, a_message
 from tests.service.patience import open_patiently
 
@@ -26,6 +26,8 @@ class Heard:
 
     ready: set[str] = field(default_factory=set)
     arrivals: dict[str, int] = field(default_factory=dict)
+    tellings: int = 0
+    """Of arrivals."""
     dead_letters: dict[str, int] = field(default_factory=dict)
     directory_changes: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,6 +39,7 @@ class Heard:
     def on_arrivals(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
             self.arrivals[name] = self.arrivals.get(name, 0) + count
+        self.tellings += 1
         self.news.set()
 
     def on_dead_letters(self, counts: Mapping[str, int]) -> None:
@@ -50,6 +53,12 @@ class Heard:
     async def wait_until_ready(self, *destinations: str) -> None:
         async with asyncio.timeout(30):
             while not self.ready.issuperset(destinations):
+                self.news.clear()
+                await self.news.wait()
+
+    async def wait_for_arrivals(self, **counts: int) -> None:
+        async with asyncio.timeout(30):
+            while self.arrivals != counts:
                 self.news.clear()
                 await self.news.wait()
 
@@ -98,6 +107,20 @@ async def test_a_replica_hears_of_its_own_commits_once_and_at_once(
     await elsewhere.record([a_message("SM2", destinations=("archive",))])
     await heard.wait_until_ready("archive")
     assert heard.arrivals == {"bot": 1, "archive": 1}
+
+
+async def test_what_comes_soon_after_something_was_told_is_told_together(
+    here: PostgresStore, elsewhere: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "PAUSE_SECONDS", 0.5)
+    heard = Heard()
+    here.listen(heard)
+
+    for number in range(40):
+        await elsewhere.record([a_message(f"SM{number}")])
+    await heard.wait_for_arrivals(default=40)
+
+    assert heard.tellings < 20
 
 
 async def test_a_change_of_the_directory_reaches_the_others(here: PostgresStore, elsewhere: PostgresStore) -> None:

@@ -249,3 +249,22 @@ async def _count_deadlocks(dsn: str) -> int:
     finally:
         await connection.close()
     return count
+
+
+async def test_channels_that_two_replicas_make_at_once_are_all_seen_by_who_follows(
+    replicas: Sequence[PostgresStore],
+) -> None:
+    names = {f"C{number}" for number in range(200)}
+    making = [
+        asyncio.create_task(replicas[number % 2].create_channel(a_channel(name))) for number, name in enumerate(names)
+    ]
+    position, seen = None, list[str]()
+    while len(seen) < len(names):
+        changes = await replicas[0].find_changes(position, limit=7)
+        seen += [channel.channel_config_id for channel in changes.channels]
+        position = changes.position
+    await asyncio.gather(*making)
+
+    assert sorted(seen) == sorted(names)
+    assert position is not None
+    assert position.revision == len(names)

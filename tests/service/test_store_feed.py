@@ -201,8 +201,8 @@ async def test_destinations_tell_what_waits_in_them(store: Store, clock: ManualC
     clock.advance(5)
 
     assert [tuple(status) for status in await store.list_destinations()] == [
-        ("default", 5, 1, first_at, 0, DestinationSettings()),
-        ("idle", 0, 0, None, 0, DestinationSettings()),
+        ("default", 5, 1, first_at, 0, DestinationSettings(), clock.now),
+        ("idle", 0, 0, None, 0, DestinationSettings(), clock.now),
     ]
 
 

@@ -50,6 +50,7 @@ from service.models import (
     Summary,
 )
 from service.store.contract import GATEWAY, Clock, StoreListener
+from service.store.counting import Counting, describe
 from service.store.postgres import (
     aside,
     assignments,
@@ -94,6 +95,7 @@ class PostgresStore:
         self._pool = pool
         self._listening = listening
         self._sessions = sessions
+        self._counting = Counting(lambda: sessions.count(destinations.count))
 
     @classmethod
     async def open(
@@ -132,6 +134,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._listening.close()
+        await self._counting.close()
         await self._pool.close()
 
     async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
@@ -287,7 +290,8 @@ class PostgresStore:
         return await self._sessions.read(lambda transaction: assignments.find(transaction, conversation))
 
     async def list_destinations(self) -> Sequence[DestinationStatus]:
-        return await self._sessions.report(destinations.list_destinations)
+        count = await self._counting.latest()
+        return describe(await self._sessions.read(destinations.list_settings), count)
 
     async def update_destination(
         self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY

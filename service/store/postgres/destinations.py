@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from service.models import DestinationSettings, DestinationStatus
 from service.store.audit_details import find_differences
+from service.store.counting import Count, Counted, describe
 from service.store.postgres import audit
 from service.store.postgres.session import Transaction
 
@@ -26,20 +27,22 @@ UPDATE destination SET ({SETTINGS}) = ($1, $2, $3, $4, $5, $6, $7),
 WHERE name = $8
 """
 
+LIST = f"SELECT name, {SETTINGS} FROM destination"
+
 # Heads alone: the oldest message of a lane is its head. Nothing waits in a destination that has no row.
-STATUS = f"""
-SELECT n.name, coalesce(b.backlog, 0), coalesce(b.leased, 0), m.committed_at, coalesce(x.dead_letters, 0), {SETTINGS}
+COUNT = """
+SELECT n.name, coalesce(b.conversations, 0), coalesce(b.backlog, 0), coalesce(b.leased, 0), m.committed_at,
+       coalesce(x.dead_letters, 0)
 FROM destination n
 LEFT JOIN (
-  SELECT l.destination, sum(l.tail - l.head + 1)::bigint AS backlog, min(d.message) AS oldest,
-         count(*) FILTER (WHERE l.is_leased AND NOT l.has_expired AND l.due_at > $1) AS leased
+  SELECT l.destination, count(*) AS conversations, sum(l.tail - l.head + 1)::bigint AS backlog,
+         min(d.message) AS oldest, count(*) FILTER (WHERE l.is_leased AND NOT l.has_expired AND l.due_at > $1) AS leased
   FROM lane l JOIN delivery d ON d.lane = l.id AND d.position = l.head
   WHERE l.due_at IS NOT NULL GROUP BY l.destination
 ) b ON b.destination = n.name
 LEFT JOIN message m ON m.sequence = b.oldest
 LEFT JOIN (SELECT destination, count(*) AS dead_letters FROM dead_letter GROUP BY destination) x
   ON x.destination = n.name
-ORDER BY n.name
 """
 
 
@@ -69,13 +72,21 @@ async def update_destination(
     return changed
 
 
-async def list_destinations(transaction: Transaction) -> list[DestinationStatus]:
-    """See `FeedStore.list_destinations`."""
-    rows: list[Any] = await transaction.connection.fetch(STATUS, transaction.now)
-    return [
-        DestinationStatus(name, backlog, leased, oldest_at, dead, _from_row(row))
-        for name, backlog, leased, oldest_at, dead, *row in rows
-    ]
+async def list_settings(transaction: Transaction) -> dict[str, DestinationSettings]:
+    """Return the settings of all destinations."""
+    rows: list[Any] = await transaction.connection.fetch(LIST)
+    return {name: _from_row(row) for name, *row in rows}
+
+
+async def list_destinations(transaction: Transaction) -> Sequence[DestinationStatus]:
+    """Return every destination and what waits in it now, however long that takes."""
+    return describe(await list_settings(transaction), await count(transaction))
+
+
+async def count(transaction: Transaction) -> Count:
+    """Count what waits. Takes a second for a million conversations."""
+    rows: list[Any] = await transaction.connection.fetch(COUNT, transaction.now)
+    return Count(transaction.now, {name: Counted(*row) for name, *row in rows})
 
 
 async def _remember(

@@ -18,6 +18,7 @@ from service.models import (
     RouteRevision,
     SignatureCheck,
 )
+from service.store.audit_details import dump_details
 from service.store.contract import GATEWAY
 from service.store.postgres import audit, password_uses, signatures
 from service.store.postgres.session import Transaction
@@ -39,6 +40,25 @@ FROM channel c LEFT JOIN route_set r
 
 INSERT = f"""
 INSERT INTO channel ({", ".join(NAMES)}) VALUES ({", ".join(f"${number + 1}" for number in range(len(NAMES)))})
+"""
+
+# All of it at once, since many may be made at once: who changes the directory keeps all others from it.
+GIVEN = [name for name in NAMES if name != "revision"]
+CREATE = f"""
+WITH changed AS (
+  UPDATE directory SET revision = revision + 1 RETURNING revision
+), made AS (
+  INSERT INTO channel (revision, {", ".join(GIVEN)})
+  SELECT revision, {", ".join(f"${number}" for number in range(3, len(GIVEN) + 3))} FROM changed
+  ON CONFLICT (channel_config_id) DO NOTHING
+  RETURNING revision, created_at, destination
+), named AS (
+  INSERT INTO destination (name) SELECT destination FROM made WHERE destination IS NOT NULL
+  ON CONFLICT (name) DO NOTHING
+), audited AS (
+  INSERT INTO audit (at, actor, action, details) SELECT created_at, $1, 'channel-create', $2 FROM made
+)
+SELECT revision FROM made
 """
 
 OVERWRITE = f"""
@@ -71,14 +91,14 @@ async def touch(transaction: Transaction) -> None:
 
 async def create_channel(transaction: Transaction, channel: Channel, actor: str) -> Channel:
     """See `DirectoryStore.create_channel`."""
-    revision = await _begin_change(transaction)
-    if await find_channels(transaction, [channel.channel_config_id]):
+    transaction.directory_changed = True
+    stored = replace(channel, created_at=transaction.now, updated_at=transaction.now)
+    given = [value for name, value in zip(NAMES, _to_row(stored), strict=True) if name in GIVEN]
+    details = dump_details({"channel": channel.channel_config_id})
+    revision = await transaction.connection.fetchval(CREATE, actor, details, *given)
+    if revision is None:
         raise AlreadyExists(f'channel id "{channel.channel_config_id}" is or was in use; take another one')
-    stored = replace(channel, revision=revision, created_at=transaction.now, updated_at=transaction.now)
-    await transaction.connection.execute(INSERT, *_to_row(stored))
-    await _name_destinations(transaction, [stored.destination])
-    await audit.write(transaction, actor, "channel-create", channel=stored.channel_config_id)
-    return stored
+    return replace(stored, revision=revision)
 
 
 async def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntry | None) -> Channel:

@@ -1,7 +1,8 @@
 """What replicas tell each other: that something is ready, came in, or changed. Nothing but speed depends on it.
 
 It is told by NOTIFY, outside of the transactions that it is about, since those that notify commit one at a time. While
-something is told, what comes is gathered for the next time. What is lost is only late: whoever listens also polls.
+something is told, and for a moment after it, what comes is gathered for the next time. What is lost is only late:
+whoever listens also polls.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ NAMES_IN_A_NOTE = 40
 NOT_SYNCED = "SET synchronous_commit = off"
 
 TELL = f"SELECT count(pg_notify('{CHANNEL}', note)) FROM unnest($1::text[]) AS note"
+
+PAUSE_SECONDS = 0.01
+"""Between two tellings. Where a replica commits more often, all others would be busy with its news."""
 
 SILENCE_SECONDS = 5.0
 """After so much of it the connection is tried."""
@@ -118,6 +122,7 @@ class Listening:
         news, self._news = self._news, _News()
         async with asyncio.timeout(ANSWER_SECONDS):
             await connection.execute(TELL, list(news.to_notes()))
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def _notice_loss(self, _connection: object) -> None:
         self._is_news.set()

@@ -16,6 +16,7 @@ import asyncpg
 
 from service.errors import GatewayError, StoreUnavailable
 from service.store.contract import Clock
+from service.store.postgres.changes import Changes
 from service.store.postgres.pool import LOST, Pool
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 1.5
 """The innermost deadline of design 6.8."""
+
+COUNT_SECONDS = 30.0
+"""Of a count, which nobody waits for so long. What is open for longer keeps the server from cleaning up."""
 
 MOST_ATTEMPTS = 8
 LONGEST_PAUSE_SECONDS = 0.05
@@ -101,8 +105,9 @@ class Sessions:
         time_outs = _time_outs(round(deadline_seconds * 1000))
         self._begin = BEGIN + time_outs
         self._begin_reading = BEGIN_READING + time_outs
+        self._begin_counting = BEGIN_READING + _time_outs(round(COUNT_SECONDS * 1000))
         self._reporting = asyncio.Semaphore(MOST_REPORTS)
-        self._changing = asyncio.Semaphore(1)
+        self._changes = Changes(self.run)
 
     async def run(
         self, operation: Callable[[Transaction], Awaitable[T]], *, is_durable: bool = True, tells_time: bool = False
@@ -117,23 +122,28 @@ class Sessions:
         return await self._in_time(lambda attempt: self._write(begin, operation, attempt, tells_time))
 
     async def change(self, operation: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Do as `run` does, for operations that wait for each other anyway: one at a time, so with one connection."""
-        return await self._in_time(lambda attempt: self._change(operation, attempt))
+        """Do as `run` does, for operations that wait for each other anyway: one after the other, together."""
+        return await self._in_time(lambda _: self._changes.apply(operation))
 
     async def read(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Return what `look` finds, all of it as of one moment. It can't write."""
-        return await self._in_time(lambda attempt: self._look(look, attempt))
+        return await self._in_time(lambda attempt: self._look(look, attempt, self._begin_reading))
 
     async def report(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
         """Do as `read` does, for a look that may take long: few of those run at once, and leave room for others."""
-        return await self._in_time(lambda attempt: self._report(look, attempt))
+        return await self._in_time(lambda attempt: self._report(look, attempt, self._begin_reading))
 
-    async def _in_time(self, attempt: Callable[[int], Awaitable[T]]) -> T:
+    async def count(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Do as `report` does, for a look that may take `COUNT_SECONDS`: one at a time, in the background."""
+        return await self._in_time(lambda attempt: self._report(look, attempt, self._begin_counting), COUNT_SECONDS)
+
+    async def _in_time(self, attempt: Callable[[int], Awaitable[T]], deadline_seconds: float | None = None) -> T:
+        deadline_seconds = deadline_seconds or self._deadline_seconds
         try:
-            async with asyncio.timeout(self._deadline_seconds):
+            async with asyncio.timeout(deadline_seconds):
                 return await self._repeat(attempt)
         except TimeoutError:
-            raise StoreUnavailable(f"the store took longer than {self._deadline_seconds:g} s; retry") from None
+            raise StoreUnavailable(f"the store took longer than {deadline_seconds:g} s; retry") from None
         except (asyncpg.PostgresError, *LOST) as error:
             raise StoreUnavailable(_in_our_words(error)) from error
 
@@ -158,19 +168,15 @@ class Sessions:
         self._announce(transaction)
         return result
 
-    async def _change(self, operation: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
-        async with self._changing:
-            return await self._write(self._begin, operation, attempt, tells_time=False)
-
-    async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+    async def _look(self, look: Callable[[Transaction], Awaitable[T]], attempt: int, begin: str) -> T:
         async with self._pool.connection() as connection:
-            _, result = await self._work(connection, self._begin_reading, look, attempt, tells_time=False)
+            _, result = await self._work(connection, begin, look, attempt, tells_time=False)
             await connection.execute("COMMIT")
         return result
 
-    async def _report(self, look: Callable[[Transaction], Awaitable[T]], attempt: int) -> T:
+    async def _report(self, look: Callable[[Transaction], Awaitable[T]], attempt: int, begin: str) -> T:
         async with self._reporting:
-            return await self._look(look, attempt)
+            return await self._look(look, attempt, begin)
 
     async def _work(
         self,

@@ -53,6 +53,7 @@ from service.models import (
     Summary,
 )
 from service.store.contract import GATEWAY, Clock, StoreListener
+from service.store.counting import Counting, describe
 from service.store.sqlite import (
     aside,
     assignments,
@@ -94,6 +95,7 @@ class SqliteStore:
         self._reporter = reporter
         self._clock = clock
         self._lock: int | None = lock
+        self._counting = Counting(lambda: reporter.run(lambda connection: destinations.count(connection, clock())))
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock = microseconds_now) -> Self:
@@ -125,6 +127,7 @@ class SqliteStore:
         return ()
 
     async def close(self) -> None:
+        await self._counting.close()
         await self._reader.close()
         await self._reporter.close()
         await self._writer.close()  # the last connection to close merges the WAL
@@ -279,7 +282,8 @@ class SqliteStore:
         return await self._reader.run(lambda connection: assignments.find(connection, conversation, self._clock()))
 
     async def list_destinations(self) -> Sequence[DestinationStatus]:
-        return await self._reporter.run(lambda connection: destinations.list_destinations(connection, self._clock()))
+        count = await self._counting.latest()
+        return describe(await self._reader.run(destinations.list_settings), count)
 
     async def update_destination(
         self, name: str, change: Callable[[DestinationSettings], DestinationSettings], *, actor: str = GATEWAY

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
 
 from service.models import DestinationSettings, DestinationStatus
 from service.store.audit_details import find_differences
+from service.store.counting import Count, Counted, describe
 from service.store.sqlite import audit
 from service.store.sqlite.writer import Transaction
 
 SETTINGS = "ack_deadline, max_attempts, min_backoff, max_backoff, backoff_jitter, is_ordered, retention"
 
+LIST = f"SELECT name, {SETTINGS} FROM destination"
+
 # Heads alone: the oldest message of a lane is its head.
-STATUS = f"""
-SELECT n.name, coalesce(b.backlog, 0), coalesce(b.leased, 0), m.committed_at, coalesce(x.dead_letters, 0), {SETTINGS}
-FROM (SELECT name FROM destination UNION SELECT destination FROM lane WHERE due_at IS NOT NULL) n
-LEFT JOIN destination s ON s.name = n.name
-LEFT JOIN (
-  SELECT l.destination, sum(l.tail - l.head + 1) AS backlog,
-         sum(l.is_leased AND NOT l.has_expired AND l.due_at > :now) AS leased, min(d.message) AS oldest
+COUNT = """
+SELECT b.destination, b.conversations, b.backlog, b.leased, m.committed_at
+FROM (
+  SELECT l.destination, count(*) AS conversations, sum(l.tail - l.head + 1) AS backlog,
+         sum(l.is_leased AND NOT l.has_expired AND l.due_at > ?) AS leased, min(d.message) AS oldest
   FROM lane l JOIN delivery d ON d.lane = l.id AND d.position = l.head
   WHERE l.due_at IS NOT NULL GROUP BY l.destination
-) b ON b.destination = n.name
-LEFT JOIN message m ON m.sequence = b.oldest
-LEFT JOIN (SELECT destination, count(*) AS dead_letters FROM dead_letter GROUP BY destination) x
-  ON x.destination = n.name
-ORDER BY n.name
+) b LEFT JOIN message m ON m.sequence = b.oldest
 """
+COUNT_DEAD = "SELECT destination, count(*) FROM dead_letter GROUP BY destination"
 
 # What a longer retention keeps from now on may have been looked at before: start again.
 REPLACE = f"""
@@ -74,15 +72,26 @@ def update_destination(
     return changed
 
 
-def list_destinations(connection: apsw.Connection, now: int) -> list[DestinationStatus]:
-    """See `FeedStore.list_destinations`."""
-    rows: list[Any] = connection.execute(STATUS, {"now": now}).fetchall()
-    return [
-        DestinationStatus(
-            name, backlog, leased, oldest_at, dead, _from_row(row) if row[0] is not None else DestinationSettings()
-        )
-        for name, backlog, leased, oldest_at, dead, *row in rows
-    ]
+def list_settings(connection: apsw.Connection) -> dict[str, DestinationSettings]:
+    """Return the settings of all destinations."""
+    rows: list[Any] = connection.execute(LIST).fetchall()
+    return {name: _from_row(row) for name, *row in rows}
+
+
+def list_destinations(connection: apsw.Connection, now: int) -> Sequence[DestinationStatus]:
+    """Return every destination and what waits in it now, however long that takes."""
+    return describe(list_settings(connection), count(connection, now))
+
+
+def count(connection: apsw.Connection, now: int) -> Count:
+    """Count what waits, all of it as of one moment. Takes a third of a second for a million conversations."""
+    with connection:
+        alive: list[Any] = connection.execute(COUNT, (now,)).fetchall()
+        dead: list[Any] = connection.execute(COUNT_DEAD).fetchall()
+    waiting = {name: Counted(*row) for name, *row in alive}
+    for name, dead_letters in dead:
+        waiting[name] = waiting.get(name, Counted())._replace(dead_letters=dead_letters)
+    return Count(now, waiting)
 
 
 def _from_row(row: Any) -> DestinationSettings:
