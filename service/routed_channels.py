@@ -73,6 +73,8 @@ class RoutedChannels:
                 log.warning("follow_failed", extra={"reason": str(error)})
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 continue
+            if changes.is_reset:  # changes were lost: what is remembered may be of one that is not there any more
+                self._channels.clear()
             for channel in changes.channels:
                 self.forget(channel.channel_config_id)
             position = changes.position

@@ -120,11 +120,15 @@ class DirectoryPosition(NamedTuple):
 
 
 class ChannelChanges(NamedTuple):
-    """What changed in the directory, oldest first, and where that leaves the reader."""
+    """What changed in the directory, oldest first, and where that leaves the reader.
+
+    `is_reset`: this is the beginning, and what the reader has otherwise is to be forgotten.
+    """
 
     channels: Sequence[Channel]
     position: DirectoryPosition
     caught_up: bool
+    is_reset: bool = False
 
 
 class RouteRevision(NamedTuple):

@@ -179,16 +179,14 @@ class DirectoryServicer(ChannelDirectoryServicer):
         after = DirectoryPosition(request.directory_id, request.after_revision) if has_replica else None
         async for changes in self._directory.watch(after):
             here = changes.position
-            is_reset = after is None or after.directory_id != here.directory_id or after.revision > here.revision
             yield pb.WatchChannelsResponse(
                 directory_id=here.directory_id,
-                reset=is_reset,
+                reset=changes.is_reset,
                 channels=[to_replica(channel) for channel in changes.channels],
                 revision=here.revision,
                 caught_up=changes.caught_up,
                 wanted_hashing=wanted,
             )
-            after = here
 
     async def GetChannelReplica(
         self, request: pb.GetChannelReplicaRequest, _context: Any

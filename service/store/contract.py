@@ -80,7 +80,10 @@ class StoreListener(Protocol):
 
 
 class DirectoryStore(Protocol):
-    """The channels, with one revision over all of them that grows with every change."""
+    """The channels, with one revision over all of them that grows with every change.
+
+    It is the time of the change, so that one that was lost, in a restore or a failover, is not used again.
+    """
 
     async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:
         """Store a new channel and return it with its revision and times.
@@ -144,9 +147,9 @@ class DirectoryStore(Protocol):
     async def find_changes(self, after: DirectoryPosition | None, *, limit: int) -> ChannelChanges:
         """Return the channels that changed after `after`, deleted ones too, oldest change first.
 
-        From the beginning when `after` is None, of another directory, or ahead of this one
-        (then the answer's position has another `directory_id` than `after`, or a smaller
-        revision). Never skips the change of a transaction that is still open.
+        From the beginning when `after` is None, or no position that this directory has had: of another
+        one, or of changes that were lost since, in a restore or a failover. Then `is_reset` says so.
+        Never skips the change of a transaction that is still open.
         """
 
 

@@ -30,6 +30,9 @@ WITH other AS (
   INSERT INTO channel
   SELECT (jsonb_populate_record(c, jsonb_build_object('channel_config_id', name, 'revision', c.revision + n))).*
   FROM channel c, other WHERE c.channel_config_id = 'C1-0' ORDER BY n
+  RETURNING revision
+), noted AS (
+  INSERT INTO directory_change SELECT revision FROM made
 ), audited AS (
   INSERT INTO audit (at, actor, action, details)
   SELECT at, actor, action, replace(details, '"C1-0"', '"' || name || '"')

@@ -15,10 +15,11 @@ CHANNELS = 120
 MESSAGES = 700
 CONVERSATIONS = 30
 
-# When something was done, which the claims' numbers follow; the salt and the ids that every store has of its own.
+# When something was done, which numbers of claims and of the directory follow; the salt and ids that every store has
+# of its own.
 OF_ITS_OWN = {
     *("committed_at", "created_at", "updated_at", "last_message_at", "leased_at", "due_at", "settled_at"),
-    *("delivered_at", "at", "claims", "password_hash", "directory_id", "key"),
+    *("delivered_at", "at", "claims", "revision", "password_hash", "directory_id", "key"),
 }
 
 # Who counts there and how is anybody's.

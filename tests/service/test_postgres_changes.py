@@ -76,7 +76,7 @@ async def test_channels_that_are_made_at_once_share_transactions(store: Postgres
     made = await at_once(dsn, *(store.create_channel(a_channel(f"C{number}")) for number in range(MANY)))
 
     assert all(isinstance(each, Channel) for each in made)
-    assert await revisions(store) == [(f"C{number}", number + 1) for number in range(MANY)]
+    assert [name for name, _ in await revisions(store)] == [f"C{number}" for number in range(MANY)]
     assert await connection.fetchval("SELECT count(*) FROM change_commit") < MANY / 5
     await connection.close()
 
@@ -100,7 +100,8 @@ async def test_what_is_refused_refuses_nothing_else(store: PostgresStore, dsn: s
     assert isinstance(missing, NotFound)
     assert isinstance(first, Channel)
     assert isinstance(changed, Channel)
-    assert await revisions(store) == [("C0", 2), ("C1", 3), ("known", 4)], "nothing is left of what was refused"
+    found = [(name, revision - known.revision) for name, revision in await revisions(store)]
+    assert found == [("C0", 1), ("C1", 2), ("known", 3)], "nothing is left of what was refused"
     actions = [entry.action for entry in await store.list_audit(None, before=None, limit=10)]
     assert actions == ["channel-update", "channel-create", "channel-create", "channel-create"]
 

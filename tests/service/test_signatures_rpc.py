@@ -224,7 +224,7 @@ async def test_a_rotation_seals_everything_with_the_newest_key_and_a_repeat_does
         TOKEN.encode(),
         TOKEN[::-1].encode(),
     ]
-    assert replica.revision == before + 1
+    assert replica.revision > before
     assert (await audited(client))[0] == ("signature-secrets-reseal", {"channel": "C1", "secrets": "2"})
 
 

@@ -35,7 +35,7 @@ async def test_a_channel_is_found_as_it_was_created(store: Store, clock: ManualC
 
     stored = await store.create_channel(wanted)
 
-    assert stored == replace(wanted, revision=1, created_at=clock.now, updated_at=clock.now)
+    assert stored == replace(wanted, revision=clock.now, created_at=clock.now, updated_at=clock.now)
     assert await store.find_channels(["C1", "C2"]) == {"C1": stored}
 
 
@@ -131,12 +131,12 @@ async def test_a_channel_with_dead_letters_is_not_deleted(store: Store) -> None:
 
 
 async def test_a_channel_whose_messages_are_settled_is_deleted_without_a_trace_of_its_credentials(store: Store) -> None:
-    await store.create_channel(a_channel())
+    channel = await store.create_channel(a_channel())
     await store.record([a_message("SM1")])
     (delivery,) = (await store.claim("default", limit=1, max_bytes=1, lease_seconds=1)).deliveries
     await store.settle("default", [Settlement(delivery.token, SettlementKind.ACK)])
 
-    await store.delete_channel("C1", expected=1)
+    await store.delete_channel("C1", expected=channel.revision)
 
     deleted = (await store.find_channels(["C1"]))["C1"]
     assert deleted.state is ChannelState.DELETED
@@ -168,7 +168,8 @@ async def test_changes_come_in_order_and_page_by_page_until_caught_up(store: Sto
     assert not first.caught_up
     assert [channel.channel_config_id for channel in second.channels] == ["a"]
     assert second.caught_up
-    assert second.position.revision == 4
+    assert second.position.revision == second.channels[0].revision
+    assert (first.is_reset, second.is_reset) == (True, False)
 
 
 async def test_a_deletion_is_a_change_too(store: Store) -> None:
@@ -185,9 +186,35 @@ async def test_a_deletion_is_a_change_too(store: Store) -> None:
 async def test_who_follows_another_directory_starts_from_the_beginning(store: Store, *, ahead: bool) -> None:
     await store.create_channel(a_channel())
     here = (await store.find_changes(None, limit=10)).position
-    elsewhere = here._replace(revision=99) if ahead else DirectoryPosition("another", 0)
+    elsewhere = here._replace(revision=here.revision + 1) if ahead else DirectoryPosition("another", 0)
 
     changes = await store.find_changes(elsewhere, limit=10)
 
     assert len(changes.channels) == 1
-    assert changes.position == here
+    assert (changes.position, changes.is_reset) == (here, True)
+
+
+async def test_who_followed_changes_that_were_lost_starts_from_the_beginning(store: Store, clock: ManualClock) -> None:
+    empty = (await store.find_changes(None, limit=10)).position
+    await store.create_channel(a_channel("a"))
+    clock.advance(1)
+    lost = empty._replace(revision=clock.now)
+    clock.advance(1)
+    await store.create_channel(a_channel("b"))
+
+    after_loss = await store.find_changes(lost, limit=10)
+    after_nothing = await store.find_changes(empty, limit=10)
+
+    assert ([channel.channel_config_id for channel in after_loss.channels], after_loss.is_reset) == (["a", "b"], True)
+    assert (len(after_nothing.channels), after_nothing.is_reset) == (2, False)
+
+
+async def test_a_revision_is_the_time_of_its_change_and_grows_when_the_clock_does_not(
+    store: Store, clock: ManualClock
+) -> None:
+    first = await store.create_channel(a_channel("a"))
+    second = await store.create_channel(a_channel("b"))
+    clock.advance(1)
+    third = await store.replace_channel(first)
+
+    assert [first.revision, second.revision, third.revision] == [clock.now - 1_000_000, clock.now - 999_999, clock.now]

@@ -46,12 +46,14 @@ INSERT INTO channel ({", ".join(NAMES)}) VALUES ({", ".join(f"${number + 1}" for
 GIVEN = [name for name in NAMES if name != "revision"]
 CREATE = f"""
 WITH changed AS (
-  UPDATE directory SET revision = revision + 1 RETURNING revision
+  UPDATE directory SET revision = greatest(revision + 1, $3) RETURNING revision
 ), made AS (
   INSERT INTO channel (revision, {", ".join(GIVEN)})
-  SELECT revision, {", ".join(f"${number}" for number in range(3, len(GIVEN) + 3))} FROM changed
+  SELECT revision, {", ".join(f"${number}" for number in range(4, len(GIVEN) + 4))} FROM changed
   ON CONFLICT (channel_config_id) DO NOTHING
   RETURNING revision, created_at, destination
+), noted AS (
+  INSERT INTO directory_change SELECT revision FROM made
 ), named AS (
   INSERT INTO destination (name) SELECT destination FROM made WHERE destination IS NOT NULL
   ON CONFLICT (name) DO NOTHING
@@ -63,6 +65,19 @@ SELECT revision FROM made
 
 OVERWRITE = f"""
 {INSERT} ON CONFLICT (channel_config_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}
+"""
+
+# Older code notes no changes; its revisions are those before the first that was noted, or channels still have them.
+HAS_HAD = """
+SELECT $1 < (SELECT min(revision) FROM directory_change)
+  OR EXISTS (SELECT FROM directory_change WHERE revision = $1) OR EXISTS (SELECT FROM channel WHERE revision = $1)
+"""
+
+BEGIN_CHANGE = """
+WITH changed AS (
+  UPDATE directory SET revision = greatest(revision + 1, $1) RETURNING revision
+)
+INSERT INTO directory_change SELECT revision FROM changed RETURNING revision
 """
 
 INSERT_ROUTES = "INSERT INTO route_set (channel_config_id, route_revision, routes, created_at) VALUES ($1, $2, $3, $4)"
@@ -95,7 +110,7 @@ async def create_channel(transaction: Transaction, channel: Channel, actor: str)
     stored = replace(channel, created_at=transaction.now, updated_at=transaction.now)
     given = [value for name, value in zip(NAMES, _to_row(stored), strict=True) if name in GIVEN]
     details = dump_details({"channel": channel.channel_config_id})
-    revision = await transaction.connection.fetchval(CREATE, actor, details, *given)
+    revision = await transaction.connection.fetchval(CREATE, actor, details, transaction.now, *given)
     if revision is None:
         raise AlreadyExists(f'channel id "{channel.channel_config_id}" is or was in use; take another one')
     return replace(stored, revision=revision)
@@ -201,15 +216,15 @@ async def find_changes(transaction: Transaction, after: DirectoryPosition | None
     """See `DirectoryStore.find_changes`."""
     row: Any = await transaction.connection.fetchrow("SELECT directory_id, revision FROM directory")
     here = DirectoryPosition(*row)
-    is_ours = after is not None and after.directory_id == here.directory_id and after.revision <= here.revision
-    start = after.revision if after is not None and is_ours else 0
+    start = after.revision if after is not None and await _has_had(transaction, here, after) else None
     rows: list[Any] = await transaction.connection.fetch(
-        f"{SELECT} WHERE c.revision > $1 ORDER BY c.revision LIMIT $2", start, limit
+        f"{SELECT} WHERE c.revision > $1 ORDER BY c.revision LIMIT $2", start or 0, limit
     )
     channels = [_from_row(row) for row in rows]
     if len(channels) < limit:
-        return ChannelChanges(channels, here, caught_up=True)
-    return ChannelChanges(channels, here._replace(revision=channels[-1].revision), caught_up=False)
+        return ChannelChanges(channels, here, caught_up=True, is_reset=start is None)
+    here = here._replace(revision=channels[-1].revision)
+    return ChannelChanges(channels, here, caught_up=False, is_reset=start is None)
 
 
 async def list_route_revisions(
@@ -227,12 +242,19 @@ def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
     return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
 
 
+async def _has_had(transaction: Transaction, here: DirectoryPosition, position: DirectoryPosition) -> bool:
+    """Whether this directory has ever been at a position."""
+    if position.directory_id != here.directory_id:
+        return False
+    if position.revision == here.revision:
+        return True
+    return bool(await transaction.connection.fetchval(HAS_HAD, position.revision))
+
+
 async def _begin_change(transaction: Transaction) -> int:
     """Take the directory until the commit, before any look at it; return the revision of the change."""
     transaction.directory_changed = True
-    revision: int = await transaction.connection.fetchval(
-        "UPDATE directory SET revision = revision + 1 RETURNING revision"
-    )
+    revision: int = await transaction.connection.fetchval(BEGIN_CHANGE, transaction.now)
     return revision
 
 

@@ -39,6 +39,13 @@ FROM_CHANNEL = """
 """
 
 
+# Older code notes no changes; its revisions are those before the first that was noted, or channels still have them.
+HAS_HAD = """
+SELECT ?1 < (SELECT min(revision) FROM directory_change)
+  OR EXISTS (SELECT 1 FROM directory_change WHERE revision = ?1) OR EXISTS (SELECT 1 FROM channel WHERE revision = ?1)
+"""
+
+
 def touch(transaction: Transaction) -> None:
     """Write something that matters to nobody: see `Store.check_alive`."""
     transaction.connection.execute("UPDATE heartbeat SET written_at = ?", (transaction.now,))
@@ -167,15 +174,15 @@ def find_changes(connection: apsw.Connection, after: DirectoryPosition | None, l
     """See `DirectoryStore.find_changes`."""
     with one_moment(connection):
         here = DirectoryPosition(*connection.execute("SELECT directory_id, revision FROM directory").get)
-        is_ours = after is not None and after.directory_id == here.directory_id and after.revision <= here.revision
-        start = after.revision if after is not None and is_ours else 0
+        start = after.revision if after is not None and _has_had(connection, here, after) else None
         rows = connection.execute(
-            f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.revision > ? ORDER BY c.revision LIMIT ?", (start, limit)
+            f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.revision > ? ORDER BY c.revision LIMIT ?", (start or 0, limit)
         ).fetchall()
     channels = [_from_row(row) for row in rows]
     if len(channels) < limit:
-        return ChannelChanges(channels, here, caught_up=True)
-    return ChannelChanges(channels, here._replace(revision=channels[-1].revision), caught_up=False)
+        return ChannelChanges(channels, here, caught_up=True, is_reset=start is None)
+    here = here._replace(revision=channels[-1].revision)
+    return ChannelChanges(channels, here, caught_up=False, is_reset=start is None)
 
 
 def list_route_revisions(
@@ -195,11 +202,19 @@ def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
     return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
 
 
+def _has_had(connection: apsw.Connection, here: DirectoryPosition, position: DirectoryPosition) -> bool:
+    """Whether this directory has ever been at a position."""
+    if position.directory_id != here.directory_id:
+        return False
+    return position.revision == here.revision or bool(connection.execute(HAS_HAD, (position.revision,)).get)
+
+
 def _next_revision(transaction: Transaction) -> int:
     transaction.directory_changed = True
     revision: int = transaction.connection.execute(
-        "UPDATE directory SET revision = revision + 1 RETURNING revision"
+        "UPDATE directory SET revision = max(revision + 1, ?) RETURNING revision", (transaction.now,)
     ).get
+    transaction.connection.execute("INSERT INTO directory_change VALUES (?)", (revision,))
     return revision
 
 
