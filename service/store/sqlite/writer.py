@@ -1,7 +1,7 @@
 """The one thread that writes: everything that is asked for while it commits is its next transaction.
 
-So one fdatasync serves as many callers as there are, and a lone caller waits
-for nobody.
+So one fdatasync serves as many callers as there are, and a lone caller waits for nobody. Where commits would follow
+each other faster than once a millisecond, they wait for company.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 1.5
 """The innermost deadline of design 6.8."""
+
+SECONDS_BETWEEN_COMMITS = 0.001
+"""Between the beginnings of two that are synced. A transaction costs as much as a dozen messages in it."""
 
 MOST_WAITING = 2000
 MOST_IN_A_TRANSACTION = 256
@@ -73,6 +77,7 @@ class Writer:
         self._clock = clock
         self._last_at = last_at
         self._is_durable = True
+        self._next_commit_at = 0.0
         self._listeners: list[StoreListener] = []
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
@@ -111,6 +116,7 @@ class Writer:
         is_open = True
         while is_open:
             group = [self._queue.get()]
+            self._wait_for_company(group[0])
             while len(group) < MOST_IN_A_TRANSACTION and not self._queue.empty():
                 group.append(self._queue.get())
             is_open = None not in group
@@ -119,6 +125,14 @@ class Writer:
                 self._run_group(wanted)
         self._refuse_the_rest()
         self._connection.close()
+
+    def _wait_for_company(self, first: Operation[Any] | None) -> None:
+        if first is None or not first.is_durable:
+            return
+        now = time.monotonic()
+        if now < self._next_commit_at:
+            time.sleep(self._next_commit_at - now)
+        self._next_commit_at = max(now, self._next_commit_at) + SECONDS_BETWEEN_COMMITS
 
     def _refuse_the_rest(self) -> None:
         while not self._queue.empty():
