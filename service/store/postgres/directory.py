@@ -20,7 +20,7 @@ from service.models import (
 )
 from service.store.audit_details import dump_details
 from service.store.contract import GATEWAY
-from service.store.postgres import audit, password_uses, signatures
+from service.store.postgres import audit, password_uses, revisions, signatures
 from service.store.postgres.session import Transaction
 from service.store.routes_json import dump_routes, load_routes
 from service.store.secrets_json import dump_secrets, load_secrets
@@ -67,19 +67,6 @@ OVERWRITE = f"""
 {INSERT} ON CONFLICT (channel_config_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])}
 """
 
-# Older code notes no changes; its revisions are those before the first that was noted, or channels still have them.
-HAS_HAD = """
-SELECT $1 < (SELECT min(revision) FROM directory_change)
-  OR EXISTS (SELECT FROM directory_change WHERE revision = $1) OR EXISTS (SELECT FROM channel WHERE revision = $1)
-"""
-
-BEGIN_CHANGE = """
-WITH changed AS (
-  UPDATE directory SET revision = greatest(revision + 1, $1) RETURNING revision
-)
-INSERT INTO directory_change SELECT revision FROM changed RETURNING revision
-"""
-
 INSERT_ROUTES = "INSERT INTO route_set (channel_config_id, route_revision, routes, created_at) VALUES ($1, $2, $3, $4)"
 
 NAME_DESTINATIONS = """
@@ -118,7 +105,7 @@ async def create_channel(transaction: Transaction, channel: Channel, actor: str)
 
 async def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntry | None) -> Channel:
     """See `DirectoryStore.replace_channel`."""
-    revision = await _begin_change(transaction)
+    revision = await revisions.take(transaction)
     current = await load_channel(transaction, channel.channel_config_id)
     _check_revision(current, channel.revision)
     stored = replace(
@@ -143,7 +130,7 @@ async def replace_routes(
     transaction: Transaction, channel_config_id: str, routes: Sequence[Route], expected: int | None, actor: str
 ) -> int:
     """See `DirectoryStore.replace_routes`."""
-    revision = await _begin_change(transaction)
+    revision = await revisions.take(transaction)
     current = await load_channel(transaction, channel_config_id)
     if expected not in {None, current.route_revision}:
         raise Conflict(
@@ -162,7 +149,7 @@ async def replace_routes(
 
 async def delete_channel(transaction: Transaction, channel_config_id: str, expected: int | None, actor: str) -> None:
     """See `DirectoryStore.delete_channel`."""
-    revision = await _begin_change(transaction)
+    revision = await revisions.take(transaction)
     current = await load_channel(transaction, channel_config_id)
     _check_revision(current, expected)
     pending: Any = await transaction.connection.fetchrow(COUNT_PENDING, channel_config_id)
@@ -214,9 +201,7 @@ async def list_channels(transaction: Transaction, after: str, limit: int) -> lis
 
 async def find_changes(transaction: Transaction, after: DirectoryPosition | None, limit: int) -> ChannelChanges:
     """See `DirectoryStore.find_changes`."""
-    row: Any = await transaction.connection.fetchrow("SELECT directory_id, revision FROM directory")
-    here = DirectoryPosition(*row)
-    start = after.revision if after is not None and await _has_had(transaction, here, after) else None
+    here, start = await revisions.find_start(transaction, after)
     rows: list[Any] = await transaction.connection.fetch(
         f"{SELECT} WHERE c.revision > $1 ORDER BY c.revision LIMIT $2", start or 0, limit
     )
@@ -240,22 +225,6 @@ async def list_route_revisions(
 def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
     """Return what the counts of signatures are about. A secret that is sealed anew is the same."""
     return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
-
-
-async def _has_had(transaction: Transaction, here: DirectoryPosition, position: DirectoryPosition) -> bool:
-    """Whether this directory has ever been at a position."""
-    if position.directory_id != here.directory_id:
-        return False
-    if position.revision == here.revision:
-        return True
-    return bool(await transaction.connection.fetchval(HAS_HAD, position.revision))
-
-
-async def _begin_change(transaction: Transaction) -> int:
-    """Take the directory until the commit, before any look at it; return the revision of the change."""
-    transaction.directory_changed = True
-    revision: int = await transaction.connection.fetchval(BEGIN_CHANGE, transaction.now)
-    return revision
 
 
 def _check_revision(current: Channel, expected: int | None) -> None:

@@ -67,6 +67,7 @@ from service.store.sqlite import (
     messages,
     password_uses,
     quarantine,
+    recording,
     replays,
     rerouting,
     retention,
@@ -187,7 +188,7 @@ class SqliteStore:
         self, intake: Sequence[RoutedMessage], *, is_recovered: bool = False, quarantine_entry_id: str = ""
     ) -> Sequence[Recorded]:
         return await self._writer.run(
-            lambda transaction: messages.record(transaction, intake, is_recovered, quarantine_entry_id)
+            lambda transaction: recording.record(transaction, intake, is_recovered, quarantine_entry_id)
         )
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:

@@ -42,7 +42,7 @@ def find(connection: apsw.Connection, conversation: Conversation, now: int) -> A
 
 def apply(transaction: Transaction, conversation: Conversation, decision: Decision) -> Decision:
     """Return the decision with the conversation's assignment in force, if there is one."""
-    if decision.hold_reason is not None or not decision.destinations or not _is_any(transaction):
+    if decision.hold_reason is not None or not decision.destinations or not is_any(transaction):
         return decision
     assignment = find(transaction.connection, conversation, transaction.now)
     if assignment is None or (assignment.reason is AssignmentReason.AFFINITY and not decision.affinity_seconds):
@@ -57,7 +57,7 @@ def decide(transaction: Transaction, conversation: Conversation, release: Releas
     return apply(transaction, conversation, release.decision)
 
 
-def _is_any(transaction: Transaction) -> bool:
+def is_any(transaction: Transaction) -> bool:
     """Whether there is any assignment at all: looked up once a transaction."""
     if "has_assignments" not in transaction.remembered:
         found = transaction.connection.execute("SELECT EXISTS (SELECT 1 FROM assignment)").get

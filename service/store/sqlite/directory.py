@@ -23,7 +23,7 @@ from service.models import (
 from service.store.contract import GATEWAY
 from service.store.routes_json import dump_routes, load_routes
 from service.store.secrets_json import dump_secrets, load_secrets
-from service.store.sqlite import audit, password_uses, signatures
+from service.store.sqlite import audit, password_uses, revisions, signatures
 from service.store.sqlite.schema import one_moment
 from service.store.sqlite.writer import Transaction
 
@@ -39,13 +39,6 @@ FROM_CHANNEL = """
 """
 
 
-# Older code notes no changes; its revisions are those before the first that was noted, or channels still have them.
-HAS_HAD = """
-SELECT ?1 < (SELECT min(revision) FROM directory_change)
-  OR EXISTS (SELECT 1 FROM directory_change WHERE revision = ?1) OR EXISTS (SELECT 1 FROM channel WHERE revision = ?1)
-"""
-
-
 def touch(transaction: Transaction) -> None:
     """Write something that matters to nobody: see `Store.check_alive`."""
     transaction.connection.execute("UPDATE heartbeat SET written_at = ?", (transaction.now,))
@@ -57,7 +50,7 @@ def create_channel(transaction: Transaction, channel: Channel, actor: str) -> Ch
     if connection.execute("SELECT 1 FROM channel WHERE channel_config_id = ?", (channel.channel_config_id,)).get:
         raise AlreadyExists(f'channel id "{channel.channel_config_id}" is or was in use; take another one')
     stored = replace(
-        channel, revision=_next_revision(transaction), created_at=transaction.now, updated_at=transaction.now
+        channel, revision=revisions.take(transaction), created_at=transaction.now, updated_at=transaction.now
     )
     connection.execute(f"INSERT INTO channel VALUES ({', '.join('?' * 18)})", _to_row(stored))
     _name_destinations(transaction, [stored.destination])
@@ -73,7 +66,7 @@ def replace_channel(transaction: Transaction, channel: Channel, entry: AuditEntr
         channel,
         routes=current.routes,
         route_revision=current.route_revision,
-        revision=_next_revision(transaction),
+        revision=revisions.take(transaction),
         created_at=current.created_at,
         updated_at=transaction.now,
     )
@@ -99,7 +92,7 @@ def replace_routes(
     stored = replace(
         current,
         route_revision=current.route_revision + 1,
-        revision=_next_revision(transaction),
+        revision=revisions.take(transaction),
         updated_at=transaction.now,
     )
     transaction.connection.execute(
@@ -134,7 +127,7 @@ def delete_channel(transaction: Transaction, channel_config_id: str, expected: i
             state=ChannelState.DELETED,
             credentials=forgotten,
             signature_secrets=(),
-            revision=_next_revision(transaction),
+            revision=revisions.take(transaction),
             updated_at=transaction.now,
         ),
     )
@@ -173,8 +166,7 @@ def list_channels(connection: apsw.Connection, after: str, limit: int) -> list[C
 def find_changes(connection: apsw.Connection, after: DirectoryPosition | None, limit: int) -> ChannelChanges:
     """See `DirectoryStore.find_changes`."""
     with one_moment(connection):
-        here = DirectoryPosition(*connection.execute("SELECT directory_id, revision FROM directory").get)
-        start = after.revision if after is not None and _has_had(connection, here, after) else None
+        here, start = revisions.find_start(connection, after)
         rows = connection.execute(
             f"SELECT {COLUMNS} {FROM_CHANNEL} WHERE c.revision > ? ORDER BY c.revision LIMIT ?", (start or 0, limit)
         ).fetchall()
@@ -200,22 +192,6 @@ def list_route_revisions(
 def _signing_of(channel: Channel) -> tuple[SignatureCheck, frozenset[str]]:
     """Return what the counts of signatures are about. A secret that is sealed anew is the same."""
     return channel.signature_check, frozenset(secret.secret_id for secret in channel.signature_secrets)
-
-
-def _has_had(connection: apsw.Connection, here: DirectoryPosition, position: DirectoryPosition) -> bool:
-    """Whether this directory has ever been at a position."""
-    if position.directory_id != here.directory_id:
-        return False
-    return position.revision == here.revision or bool(connection.execute(HAS_HAD, (position.revision,)).get)
-
-
-def _next_revision(transaction: Transaction) -> int:
-    transaction.directory_changed = True
-    revision: int = transaction.connection.execute(
-        "UPDATE directory SET revision = max(revision + 1, ?) RETURNING revision", (transaction.now,)
-    ).get
-    transaction.connection.execute("INSERT INTO directory_change VALUES (?)", (revision,))
-    return revision
 
 
 def _check_revision(current: Channel, expected: int | None) -> None:

@@ -17,19 +17,6 @@ from service.store.sqlite.writer import Transaction
 OWN = 0
 REPLAYED = -1
 
-# The lane is made with its first message, and falls due when it was empty.
-APPEND = """
-INSERT INTO lane (destination, channel_config_id, sender, part, head, tail, due_at) VALUES (?, ?, ?, ?, 1, 1, ?)
-ON CONFLICT (destination, channel_config_id, sender, part)
-  DO UPDATE SET tail = tail + 1, due_at = coalesce(due_at, excluded.due_at)
-"""
-
-# A statement of its own: RETURNING would make a table for its one row, each time.
-APPEND_DELIVERY = """
-INSERT INTO delivery (lane, position, message)
-  SELECT id, tail, ? FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ? AND part = ?
-"""
-
 INSERT_DELIVERY = "INSERT INTO delivery (lane, position, message) VALUES (?, ?, ?)"
 
 COLUMNS = """
@@ -142,14 +129,6 @@ class Lane(NamedTuple):
 def part_of(transaction: Transaction, destination: str, sequence: int) -> int:
     """Return the part that a live message goes to."""
     return OWN if settings_of(transaction, destination).is_ordered else sequence
-
-
-def append(transaction: Transaction, key: LaneKey, sequence: int) -> None:
-    """Put a message at the end of a lane, which is made if there is none."""
-    transaction.connection.execute(APPEND, (*key, transaction.now))
-    transaction.connection.execute(APPEND_DELIVERY, (sequence, *key))
-    transaction.ready.add(key.destination)
-    transaction.arrivals[key.destination] += 1
 
 
 def find_or_make(transaction: Transaction, key: LaneKey) -> Lane:

@@ -1,16 +1,14 @@
-"""The messages' SQL: recording an intake, and looking at what is stored."""
+"""The messages' SQL: looking at what is stored."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
 
 from service.models import (
     AssignmentReason,
-    Conversation,
     Decision,
     DeliveryState,
     DeliveryStatus,
@@ -18,26 +16,11 @@ from service.models import (
     MessageFilter,
     MessagePage,
     MessageState,
-    Recorded,
-    RoutedMessage,
     StoredMessage,
 )
-from service.store.routes_json import dump_names, load_names
-from service.store.sqlite import assignments, erasure, lanes
+from service.store.routes_json import load_names
 from service.store.sqlite.dead_letters import find_attempts
-from service.store.sqlite.lanes import LaneKey
-from service.store.sqlite.quarantine import settle_quarantined
 from service.store.sqlite.schema import one_moment
-from service.store.sqlite.writer import Transaction
-
-INSERT_MESSAGE = """
-INSERT INTO message (channel_config_id, message_sid, sender, committed_at, hold_reason,
-                     route_id, route_revision, destinations, assignment_reason, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (channel_config_id, message_sid) DO NOTHING
-"""
-
-FIND_SEQUENCE = "SELECT sequence FROM message WHERE channel_config_id = ? AND message_sid = ?"
 
 COLUMNS = """
 sequence, payload, committed_at, destinations, hold_reason, route_id, route_revision, assignment_reason, discarded_at
@@ -58,85 +41,6 @@ JOIN delivery d ON d.lane = l.id AND d.position = l.head AND d.message = m.seque
 
 MOST_EXAMINED = 5000
 """How many rows a page of a listing looks at, at the most."""
-
-
-# Once for each channel of a transaction, not for each message.
-COUNT_MESSAGES = """
-INSERT INTO channel_activity VALUES (?, ?, ?, ?, 0)
-ON CONFLICT (channel_config_id) DO UPDATE SET
-  last_message_at = excluded.last_message_at,
-  messages = messages + excluded.messages,
-  recovered = recovered + excluded.recovered
-"""
-
-
-def record(
-    transaction: Transaction, intake: Sequence[RoutedMessage], is_recovered: bool, quarantine_entry_id: str
-) -> list[Recorded]:
-    """See `MessageStore.record`."""
-    recorded = [_record_one(transaction, routed) for routed in intake]
-    stored, erased = _stored_in(transaction), Counter[str]()
-    for routed, entry in zip(intake, recorded, strict=True):
-        if entry.is_erased:
-            erased[routed.message.channel_config_id] += 1
-        elif not entry.is_duplicate:
-            stored[routed.message.channel_config_id, is_recovered] += 1
-    for channel, count in erased.items():
-        erasure.note_dropped(transaction, channel, count)
-    if quarantine_entry_id:
-        settle_quarantined(transaction, [quarantine_entry_id])
-    return recorded
-
-
-def _stored_in(transaction: Transaction) -> Counter[tuple[str, bool]]:
-    """Return how many messages the transaction stores, by channel and by whether they come out of a journal."""
-    transaction.before_commit[_count_stored] = None
-    stored: Counter[tuple[str, bool]] = transaction.remembered.setdefault("stored", Counter())
-    return stored
-
-
-def _count_stored(transaction: Transaction) -> None:
-    transaction.connection.executemany(
-        COUNT_MESSAGES,
-        [
-            (channel, transaction.now, count, count if is_recovered else 0)
-            for (channel, is_recovered), count in _stored_in(transaction).items()
-        ],
-    )
-
-
-def _record_one(transaction: Transaction, routed: RoutedMessage) -> Recorded:
-    message = routed.message
-    connection = transaction.connection
-    conversation = Conversation(message.channel_config_id, message.sender)
-    if erasure.is_erased(transaction, conversation, message.received_at):
-        return Recorded(0, is_erased=True)
-    decision = assignments.apply(transaction, conversation, routed.decision)
-    connection.execute(
-        INSERT_MESSAGE,
-        (
-            message.channel_config_id,
-            message.message_sid,
-            message.sender,
-            transaction.now,
-            decision.hold_reason,
-            decision.route_id,
-            decision.route_revision,
-            dump_names(decision.destinations),
-            decision.assignment_reason,
-            message.payload,
-        ),
-    )
-    if not connection.changes():
-        key = (message.channel_config_id, message.message_sid)
-        return Recorded(connection.execute(FIND_SEQUENCE, key).get, is_duplicate=True)
-    sequence = connection.last_insert_rowid()
-    if decision.hold_reason is None:
-        for destination in decision.destinations:
-            part = lanes.part_of(transaction, destination, sequence)
-            lanes.append(transaction, LaneKey(destination, *conversation, part), sequence)
-        assignments.keep_affinity(transaction, conversation, decision)
-    return Recorded(sequence)
 
 
 def find_last_commit(connection: apsw.Connection) -> int:

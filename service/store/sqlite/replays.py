@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from service.models import Replay, ReplayPage, ReplaySelection
-from service.store.sqlite import audit, lanes
+from service.store.sqlite import arrivals, audit, lanes
 from service.store.sqlite.destinations import settings_of
 from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.messages import first_sequence_at
@@ -162,9 +162,11 @@ def _advance(transaction: Transaction, progress: _Progress) -> None:
     scope = _Scope(replay.destination, replay.selection, progress.position, progress.last)
     limit = max(1, min(replay.max_rate // PARTS_A_SECOND, EXAMINED_AT_ONCE))
     wanted, position, examined, is_last = _examine(transaction.connection, scope, limit=limit, most=EXAMINED_AT_ONCE)
-    for sequence, channel_config_id, sender in wanted:
-        lane = LaneKey(replay.destination, channel_config_id, sender, lanes.REPLAYED)
-        lanes.append(transaction, lane, sequence)
+    arriving = [
+        (LaneKey(replay.destination, channel_config_id, sender, lanes.REPLAYED), sequence)
+        for sequence, channel_config_id, sender in wanted
+    ]
+    arrivals.append(transaction, arriving)
     # Late by up to a second is made up for; what was missed while the service was down isn't.
     due_at = max(progress.due_at, transaction.now - SECOND) + len(wanted) * SECOND // replay.max_rate
     if examined == EXAMINED_AT_ONCE:

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.models import Conversation, Decision, Release, ReRouting
 from service.store.routes_json import dump_names, load_names
-from service.store.sqlite import assignments, audit, lanes
+from service.store.sqlite import arrivals, assignments, audit, lanes
 from service.store.sqlite.lanes import LaneKey
 from service.store.sqlite.writer import Transaction
 
@@ -70,7 +70,7 @@ def _withdraw(transaction: Transaction, key: LaneKey, sequence: int) -> bool:
 def _insert(transaction: Transaction, key: LaneKey, sequence: int) -> None:
     """Put a message into a destination: where its conversation has it, among what is not delivered yet."""
     if lanes.part_of(transaction, key.destination, sequence) != lanes.OWN:
-        lanes.append(transaction, key._replace(part=sequence), sequence)
+        arrivals.append(transaction, [(key._replace(part=sequence), sequence)])
         return
     lane = lanes.find_or_make(transaction, key)
     lanes.replace_pending(transaction, lane, sorted([*lanes.pending(transaction, lane), sequence]))
