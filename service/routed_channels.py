@@ -75,6 +75,7 @@ class RoutedChannels:
                 continue
             if changes.is_reset:  # changes were lost: what is remembered may be of one that is not there any more
                 self._channels.clear()
+                self._forgotten += 1
             for channel in changes.channels:
                 self.forget(channel.channel_config_id)
             position = changes.position

@@ -93,12 +93,13 @@ class Connection:
                     await asyncio.sleep(0)  # who sends without a pause lets others have their turn
                 self._read(await some)
                 await self._answer_all()
-        except StreamClosedError:
-            pass
+        except StreamClosedError as error:
+            error.__traceback__ = None  # it holds this frame, and the frame holds it
         finally:
             self.stream.close()
             for exchange in [*self._complete, *([self._current] if self._current else [])]:
                 exchange.drop_body()
+            del self._parser  # it refers to us, and the garbage collector, which is for that, comes seldom
 
     def _find_stage(self) -> _Stage:
         if self._current:

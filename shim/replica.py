@@ -59,11 +59,14 @@ class Replica:
         *,
         metrics: ReplicaMetrics,
         clock: Callable[[], float],
+        forget_others: Callable[[], None] = lambda: None,
     ) -> None:
+        """`forget_others` is called when the directory has lost changes: other copies on this host may have them."""
         self._store = store
         self._link = link
         self._metrics = metrics
         self._clock = clock
+        self._forget_others = forget_others
         self._channels: OrderedDict[str, Channel] = OrderedDict()
         self._heard_at = math.nan
         self._is_taking_snapshot = False
@@ -153,6 +156,8 @@ class Replica:
             self._channels.pop(change.channel_config_id, None)
 
     async def _finish_snapshot(self, position: Position) -> None:
+        if self._store.position is not None:
+            self._forget_others()
         self._store.finish_snapshot(position)
         self._is_taking_snapshot = False
         self._channels.clear()

@@ -46,19 +46,36 @@ def open_replica_store(stack: ExitStack, state_dir: Path, preferred: int) -> Rep
     return store
 
 
+def forget_others(state_dir: Path) -> None:
+    """Delete the replicas in places that are free: the directory has lost changes that they may have."""
+    for folder in (state_dir, *(state_dir / _FOLDER).glob("*")):
+        with contextlib.suppress(OSError), ExitStack() as stack:  # what is in use, its worker mends itself
+            _lock(stack, folder)
+            for end in ("", "-wal", "-shm"):
+                (folder / f"replica.db{end}").unlink(missing_ok=True)
+
+
 def _take_folder(stack: ExitStack, state_dir: Path, preferred: int) -> Path:
     for number in range(preferred, preferred + _MAX_REPLICAS):
         folder = state_dir / _FOLDER / str(number % _MAX_REPLICAS) if number % _MAX_REPLICAS else state_dir
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "replica.db.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stack, folder)
         except BlockingIOError:
-            os.close(lock)
             continue
-        stack.callback(os.close, lock)
         return folder
     raise StartError(f"all {_MAX_REPLICAS} replicas in {state_dir} are in use; end some workers")
+
+
+def _lock(stack: ExitStack, folder: Path) -> None:
+    """Take a place until the stack unwinds. Raises `BlockingIOError` when it is taken."""
+    lock = os.open(folder / "replica.db.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise
+    stack.callback(os.close, lock)
 
 
 def _copy_the_newest(state_dir: Path, own: Path) -> None:

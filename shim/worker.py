@@ -43,7 +43,7 @@ from shim.public_url import parse_public_url
 from shim.quarantine import Quarantine
 from shim.questions import Questions
 from shim.replica import Replica
-from shim.replica_slot import open_replica_store
+from shim.replica_slot import forget_others, open_replica_store
 from shim.secrets_key import SecretsKey
 from shim.settings import Settings
 from shim.signatures import Signatures
@@ -111,7 +111,13 @@ def _open_intake(
     link = Link(settings.service, settings.service_tls)
     stack.push_async_callback(link.close)
     replica_metrics = ReplicaMetrics(registry)
-    replica = Replica(store, link, metrics=replica_metrics, clock=time.monotonic)
+    replica = Replica(
+        store,
+        link,
+        metrics=replica_metrics,
+        clock=time.monotonic,
+        forget_others=lambda: forget_others(settings.state_dir),
+    )
     health.add(lambda: _check_replica(replica))
     keep_running(stack, "follow", replica.follow())
     verifier = _open_verifier(stack, settings, link, registry)

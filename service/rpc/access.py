@@ -67,6 +67,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, find_policy: FindPolicy) -> None:
         self._find_policy = find_policy
+        self._guarded: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
+        """By method: what was guarded, and how. gRPC asks at each call."""
         self._told: set[tuple[str, str, str]] = set()
         self._told_of: Policy | None = None
 
@@ -79,6 +81,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method in OPEN_METHODS:
             return handler
+        known = self._guarded.get(method)
+        if known is None or known[0] is not handler:
+            known = self._guarded[method] = (handler, self._guard(handler, method))
+        return known[1]
+
+    def _guard(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         check = partial(self._check, method, _find_needs(method))
         if handler.unary_unary:
             return replace_behavior(handler, _guard_unary(handler.unary_unary, check))

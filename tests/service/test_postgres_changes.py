@@ -106,6 +106,19 @@ async def test_what_is_refused_refuses_nothing_else(store: PostgresStore, dsn: s
     assert actions == ["channel-update", "channel-create", "channel-create", "channel-create"]
 
 
+async def test_a_fault_of_ours_in_one_change_is_nobody_elses(store: PostgresStore, dsn: str) -> None:
+    async def break_down(_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    *made, broken = await at_once(
+        dsn, *(store.create_channel(a_channel(f"C{number}")) for number in range(4)), store._sessions.change(break_down)
+    )
+
+    assert all(isinstance(each, Channel) for each in made)
+    assert isinstance(broken, ValueError)
+    assert [name for name, _ in await revisions(store)] == ["C0", "C1", "C2", "C3"]
+
+
 async def test_who_gives_up_before_the_turn_changes_nothing(store: PostgresStore, dsn: str) -> None:
     async with held_up(dsn) as connection:
         first = asyncio.create_task(store.create_channel(a_channel("C0")))

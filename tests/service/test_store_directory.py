@@ -209,6 +209,18 @@ async def test_who_followed_changes_that_were_lost_starts_from_the_beginning(sto
     assert (len(after_nothing.channels), after_nothing.is_reset) == (2, False)
 
 
+async def test_who_followed_what_an_empty_store_has_lost_starts_from_the_beginning(
+    store: Store, clock: ManualClock
+) -> None:
+    empty = (await store.find_changes(None, limit=10)).position
+    clock.advance(-1)
+    lost = empty._replace(revision=clock.now)
+    clock.advance(2)
+    await store.create_channel(a_channel())
+
+    assert (await store.find_changes(lost, limit=10)).is_reset
+
+
 async def test_a_revision_is_the_time_of_its_change_and_grows_when_the_clock_does_not(
     store: Store, clock: ManualClock
 ) -> None:

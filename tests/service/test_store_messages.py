@@ -6,7 +6,15 @@ import asyncio
 
 import pytest
 
-from service.models import HoldReason, MessageFilter, MessageState, Settlement, SettlementKind, StoredMessage
+from service.models import (
+    ClaimedDelivery,
+    HoldReason,
+    MessageFilter,
+    MessageState,
+    Settlement,
+    SettlementKind,
+    StoredMessage,
+)
 from service.store.contract import Store
 from tests.service.builders import ManualClock, a_message
 
@@ -60,6 +68,40 @@ async def test_of_many_repeats_at_once_one_is_stored_and_delivered(store: Store)
     assert sorted(entry.is_duplicate for (entry,) in results) == [False] + [True] * 49
     claimed = await store.claim("default", limit=10, max_bytes=10**6, lease_seconds=60)
     assert len(claimed.deliveries) == 1
+
+
+async def test_what_came_in_at_once_is_counted_by_channel_and_by_whether_it_was_recovered(store: Store) -> None:
+    await asyncio.gather(
+        store.record([a_message("SM1"), a_message("SM2", channel="C2")]),
+        store.record([a_message("SM1"), a_message("SM3")], is_recovered=True),
+        store.record([a_message("SM4")]),
+    )
+
+    counted = (await store.load_summary(most_channels=10)).channels
+    assert [(each.channel_config_id, each.messages) for each in counted] == [("C1", 3), ("C2", 1)]
+    recovered = {each.channel_config_id: each.recovered for each in counted}
+    assert recovered["C1"] in {1, 2}, "SM3, and SM1 if that came first"
+    assert recovered["C2"] == 0
+
+
+async def test_of_one_conversation_in_an_intake_each_message_has_a_place_of_its_own(store: Store) -> None:
+    senders = ["a", "b", "a", "a", "b", "c"]
+    await store.record([a_message(f"SM{number}", sender=sender) for number, sender in enumerate(senders)])
+
+    order = [delivery.sequence for delivery in await deliver_in_turn(store)]
+
+    for sender in "abc":
+        of_sender = [number + 1 for number, each in enumerate(senders) if each == sender]
+        assert [sequence for sequence in order if sequence in of_sender] == of_sender
+
+
+async def deliver_in_turn(store: Store) -> list[ClaimedDelivery]:
+    """Deliver and acknowledge everything."""
+    found: list[ClaimedDelivery] = []
+    while claimed := (await store.claim("default", limit=100, max_bytes=2**20, lease_seconds=60)).deliveries:
+        found += claimed
+        await store.settle("default", [Settlement(each.token, SettlementKind.ACK) for each in claimed])
+    return found
 
 
 async def test_sequences_grow_in_the_order_of_the_intake(store: Store) -> None:

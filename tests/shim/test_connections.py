@@ -1,9 +1,12 @@
 """The public port's connections: how much is read, how long is waited, and when one is closed."""
 
+import asyncio
 import contextlib
+import gc
 
 import pytest
 
+from shim.connection import Connection
 from shim.connection_limits import ConnectionLimits
 from shim.request_head import MAX_BODY_BYTES, MAX_DISCARDED_BYTES
 from tests.shim.caller import FORM, Caller, encode_request
@@ -11,6 +14,23 @@ from tests.shim.running import OpenShim, RunningShim
 
 TOO_LARGE = b"Body=" + b"x" * MAX_BODY_BYTES
 WAY_TOO_LARGE = b"Body=" + b"x" * MAX_DISCARDED_BYTES
+
+
+async def test_a_closed_connection_is_freed_without_the_garbage_collector(shim: RunningShim) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with Caller(shim.listen) as caller:
+            assert (await caller.post()).status == 204
+        async with Caller(shim.listen) as caller:
+            caller.send(encode_request(b"")[:50])
+            assert await shim.metric("mo_webhook_connections") == 1
+        async with asyncio.timeout(30):
+            while await shim.metric("mo_webhook_connections"):
+                pass
+        assert not [each for each in gc.get_objects() if isinstance(each, Connection)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["sized", "chunked"])

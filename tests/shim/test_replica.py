@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -131,6 +132,26 @@ async def test_a_directory_that_went_back_in_time_replaces_the_copy(
     async with open_shim_with() as shim:
         assert await status_of(shim, "C1") == 204
         assert await status_of(shim, "C2") == 401
+
+
+async def test_what_other_workers_left_goes_with_the_changes_that_were_lost(
+    service: FakeService, open_shim_with: OpenShim, tmp_path: Path
+) -> None:
+    service.add(make_replica("C2"))
+    async with open_shim_with():
+        pass
+    own = tmp_path / "shim" / "replica.db"
+    left = tmp_path / "shim" / "replicas" / "1" / "replica.db"
+    left.parent.mkdir(parents=True)
+    shutil.copy(own, left)
+    async with open_shim_with():
+        assert left.exists(), "nothing was lost"
+    service.restore("directory-1")
+    service.add(make_replica("C1"))
+    async with open_shim_with() as shim:
+        await shim.events.wait_for("directory_received", 2)
+        assert not left.exists()
+        assert own.exists()
 
 
 async def test_what_is_left_of_half_a_snapshot_is_not_in_the_next_one(

@@ -77,6 +77,10 @@ class Changes:
         working = self._run(lambda transaction: _do_all(transaction, changes))
         found: Sequence[Any] | BaseException
         (found,) = await asyncio.gather(working, return_exceptions=True)
+        if isinstance(found, Exception) and not isinstance(found, GatewayError) and len(changes) > 1:
+            for change in changes:  # whosever fault it is, it is not everybody's
+                await self._commit([change])
+            return
         # A failure of the whole is everybody's who waits.
         outcomes = [found] * len(changes) if isinstance(found, BaseException) else found
         for change, outcome in zip(changes, outcomes, strict=True):

@@ -57,7 +57,7 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
   AND s.name IS NOT NULL
 """
 
-SEEDED = ("directory", "erasure_key", "heartbeat")
+SEEDED = ("directory", "directory_change", "erasure_key", "heartbeat")
 """Tables that have a row from the beginning. The source's takes its place."""
 
 BEGIN = """
