@@ -312,9 +312,9 @@ class FeedStore(Protocol):
         """Return every destination that was ever named or that something waits in, by name.
 
         What waits is counted for the call, `counted_at` tells when. Where more than 100,000 conversations
-        wait it may be older: it is kept for 5 s, or for 20 times as long as the count took. When a count
-        takes more than a moment, the one before it is returned; where there is none yet, or only one of
-        fewer, raises `errors.StoreUnavailable`: the count goes on, for the next call.
+        and dead letters wait, over all destinations, it may be older: it is kept for 5 s, or for 20 times as
+        long as the count took. When a count takes more than a moment, the one before it is returned; where
+        there is none yet, or only one of fewer, raises `errors.StoreUnavailable`: the count goes on.
         """
 
     async def update_destination(

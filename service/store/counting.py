@@ -49,56 +49,64 @@ class Count(NamedTuple):
 
 
 class Counting:
-    """Counts by `count`, and keeps the last count."""
+    """Counts by `count`, one at a time, and keeps the last count."""
 
     def __init__(self, count: Callable[[], Awaitable[Count]]) -> None:
         self._count = count
         self._last: Count | None = None
         self._fresh_until = 0.0
-        self._is_slow = False
-        self._running: set[asyncio.Task[Count]] = set()
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[Count] | None = None
+        """Who joins it gets a count that has not begun yet."""
+        self._tasks: set[asyncio.Task[Count]] = set()
 
     async def latest(self) -> Count:
-        """Return a count that begins now; or where much waits, the last one, which is made anew when it is old.
+        """Return a count that begins from now on; or where much waits, the last one, which is made anew when it is old.
 
-        Raises `StoreUnavailable` when there is none yet to fall back on: it goes on, for who asks next.
+        At most one runs and one more is to begin, however many ask and whether or not they stay. Raises
+        `StoreUnavailable` when it takes long and there is no large one to fall back on: what runs goes on, and is
+        kept for who asks next where much waits.
         """
-        if self._last is not None and time.monotonic() < self._fresh_until:
-            return self._last
-        # Who joins a count gets one that began before: so that is for large ones.
-        task = next(iter(self._running), None) if self._is_slow else None
-        if task is None:
-            task = self._begin()
+        if kept := self._find_fresh():
+            return kept
+        task = self._next or self._plan()
         await asyncio.wait([task], timeout=PATIENCE_SECONDS)
         if task.done() and not task.cancelled():
             return task.result()
-        self._is_slow = True
         if self._last is None or not self._last.is_large:
             raise StoreUnavailable("what waits is still being counted; retry in a moment")
         return self._last
 
     async def close(self) -> None:
         """Count no more."""
-        for task in self._running:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self) -> asyncio.Task[Count]:
-        task = asyncio.create_task(self._work())
-        self._running.add(task)
+    def _find_fresh(self) -> Count | None:
+        return self._last if time.monotonic() < self._fresh_until else None
+
+    def _plan(self) -> asyncio.Task[Count]:
+        self._next = task = asyncio.create_task(self._work())
+        self._tasks.add(task)
         task.add_done_callback(self._end)
         return task
 
     async def _work(self) -> Count:
+        async with self._turn:
+            self._next = None
+            # What the one before it has found may be too much to be counted again at once.
+            return self._find_fresh() or await self._count_anew()
+
+    async def _count_anew(self) -> Count:
         started = time.monotonic()
         self._last = count = await self._count()
-        self._is_slow = count.is_large
         took = time.monotonic() - started
         self._fresh_until = started + max(KEPT_SECONDS, KEPT_TIMES * took) if count.is_large else 0.0
         return count
 
     def _end(self, task: asyncio.Task[Count]) -> None:
-        self._running.discard(task)
+        self._tasks.discard(task)
         # Perhaps nobody has waited for it.
         with suppress(asyncio.CancelledError, GatewayError):
             task.result()

@@ -30,7 +30,8 @@ def list_destinations() -> None:
     oldest is how long the oldest message has waited, by this machine's clock.
     Rates are averages over the last minute; rates and consumers are those of
     the service process that answers. Where more than 100,000 conversations
-    wait, they are counted now and then, and it is said when.
+    and dead letters wait, over all destinations, they are counted now and
+    then, and it is said when.
     """
     found, now = run(load_destinations), datetime.now(UTC)
     write_items(found, destination_columns(now))
@@ -48,7 +49,7 @@ def show(name: str) -> None:
         raise CommandError(f'there is no destination "{name}" so far; there are: {names}')
     now = datetime.now(UTC)
     write_item(found, destination_fields(found, now))
-    note_if_old([found], now)
+    note_if_old(known, now)
 
 
 def _update_faults(params: Mapping[str, Any]) -> Iterable[str]:

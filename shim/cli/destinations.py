@@ -11,6 +11,8 @@ from shim.cli.texts import seconds_text
 
 _NAMES_SHOWN = 10
 _OLD_SECONDS = 5.0
+_MOST_FOR_EVERYBODY = 100_000
+"""So much is counted for each answer, as `Destination.count_time` says."""
 
 
 async def load_destinations(service: Connection) -> Sequence[Destination]:
@@ -19,12 +21,17 @@ async def load_destinations(service: Connection) -> Sequence[Destination]:
     return response.destinations
 
 
-def note_if_old(items: Iterable[Destination], now: datetime) -> None:
-    """Tell the person how old the figures are when they weren't counted just now."""
+def note_if_old(items: Sequence[Destination], now: datetime) -> None:
+    """Tell the person how old the figures of all destinations are when they weren't counted just now.
+
+    `now` is of this machine, whose clock may be ahead of the service's: where little waits, nothing is said.
+    """
+    if sum(item.backlog + item.dead_letters for item in items) <= _MOST_FOR_EVERYBODY:
+        return
     oldest = min((item.count_time.ToDatetime(UTC) for item in items if item.HasField("count_time")), default=now)
     age_seconds = (now - oldest).total_seconds()
     if age_seconds > _OLD_SECONDS:
-        note(f"so much waits that it is counted now and then; this was {seconds_text(age_seconds)} ago")
+        note(f"so much waits that it is counted now and then; by this machine's clock, {seconds_text(age_seconds)} ago")
 
 
 def note_if_unknown(name: str, known: Iterable[Destination]) -> None:

@@ -19,11 +19,12 @@ SILENT_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a service that serves tells."""
+    """What a service that serves tells; `uncounted` is why it can't tell the destinations yet, else empty."""
 
     destinations: Sequence[Destination]
     summary: GetSummaryResponse
     shims: Sequence[ShimReport]
+    uncounted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ class Standing:
         summary = json_object(self.details.summary)
         summary.pop("concerns", None)  # they are among what is degraded
         summary["channels"] = [self._channel_json(item) for item in self.details.summary.channels]
+        destinations = [json_object(item) for item in self.details.destinations]
         return {
             **known,
-            "destinations": [json_object(item) for item in self.details.destinations],
+            "destinations": None if self.details.uncounted else destinations,
             **summary,
             "shims": [self._shim_json(item) for item in self.details.shims],
         }

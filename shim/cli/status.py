@@ -25,8 +25,9 @@ def status(ctx: click.Context) -> None:
     """Show whether the service serves, what waits where, and how the shims are.
 
     Degraded (a shim journals, or has been silent for 15 s, or the service runs
-    in a way that should be mended) is said, and is no failure. Exits with 1
-    when the service doesn't serve.
+    in a way that should be mended) is said, and is no failure. So it is when
+    what waits is still being counted. Exits with 1 when the service doesn't
+    serve.
     """
     standing = run(_ask)
     if settings().json:
@@ -60,12 +61,17 @@ async def _ask_health(service: Connection) -> str:
 
 
 async def _ask_details(service: Connection) -> Details:
-    destinations, summary, shims = await asyncio.gather(
-        load_destinations(service),
+    summary, shims = await asyncio.gather(
         service.archive.GetSummary(GetSummaryRequest(), timeout=service.timeout),
         service.directory.ListShims(ListShimsRequest(), timeout=service.timeout),
     )
-    return Details(destinations, summary, shims.shims)
+    try:
+        return Details(await load_destinations(service), summary, shims.shims)
+    except grpc.aio.AioRpcError as error:
+        # It has just told everything else: it only can't count so fast.
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return Details((), summary, shims.shims, uncounted=error.details() or error.code().name)
 
 
 def _write(standing: Standing) -> None:
@@ -80,6 +86,8 @@ def _write(standing: Standing) -> None:
         write_table([], rows)
         return
     write_table([], [*rows, ["held", str(details.summary.held)], ["quarantined", str(details.summary.quarantined)]])
+    if details.uncounted:
+        note(f"no destinations are shown: {details.uncounted}")
     write_section(details.destinations, destination_columns(standing.now))
     note_if_old(details.destinations, standing.now)
     write_section(details.summary.channels, standing.channel_columns())

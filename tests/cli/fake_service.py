@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from tests.cli.commands import Mo
 
@@ -16,8 +18,9 @@ Answer = Callable[..., Message]
 
 @contextmanager
 def fake_service(**answers: tuple[type[Message], Answer]) -> Iterator[Mo]:
-    """`mo` before a service that knows these calls, each named as `MessageArchive_EraseSender`."""
+    """`mo` before a service that serves and knows these calls, each named as `MessageArchive_EraseSender`."""
     server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     for name, (request, answer) in answers.items():
         service, _, call = name.partition("_")
         handler: grpc.RpcMethodHandler[Message, Message] = grpc.unary_unary_rpc_method_handler(

@@ -47,6 +47,20 @@ def test_what_was_counted_a_while_ago_is_said_to_be(command: tuple[str, ...]) ->
     assert "10m 3" in shown.stderr
 
 
+@pytest.mark.parametrize(("dead_letters", "says"), [(40_000, ""), (40_001, "ago")], ids=["little", "much"])
+def test_of_a_count_time_of_another_clock_nothing_is_said_where_little_waits(dead_letters: int, says: str) -> None:
+    told = ListDestinationsResponse(
+        destinations=[Destination(name="bot", backlog=60_000), Destination(name="desk", dead_letters=dead_letters)]
+    )
+    for item in told.destinations:
+        item.count_time.FromDatetime(datetime.now(UTC) - timedelta(hours=1))
+    with fake_service(MessageFeed_ListDestinations=(ListDestinationsRequest, lambda *_: told)) as mo:
+        for command in (("list",), ("show", "bot")):
+            stderr = mo("destination", *command).stderr
+            assert says in stderr
+            assert bool(stderr) == bool(says)
+
+
 def test_of_what_was_counted_just_now_nothing_is_said(mo: Mo) -> None:
     mo.create_channel("counted", "--destination", "counted")
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 from urllib.request import urlopen
 
-from aicc.mo.v1.channel_directory_pb2 import ReportShimRequest, ReportShimResponse, ShimReport
+import grpc
+import pytest
+from aicc.mo.v1.channel_directory_pb2 import (
+    ListShimsRequest,
+    ListShimsResponse,
+    ReportShimRequest,
+    ReportShimResponse,
+    ShimReport,
+)
+from aicc.mo.v1.message_archive_pb2 import GetSummaryRequest, GetSummaryResponse
+from aicc.mo.v1.message_feed_pb2 import ListDestinationsRequest
 
 from tests.cli.commands import Mo
+from tests.cli.fake_service import fake_service
 from tests.processes import running_service
 
 
@@ -66,6 +78,29 @@ def test_what_the_service_runs_with_that_should_be_mended_is_said_and_counted(tm
         assert "serving, degraded" in mo("status").stdout
         with urlopen(f"http://{process.admin_listen}/metrics") as page:
             assert b"mo_service_concerns 1.0" in page.read()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(grpc.StatusCode.UNAVAILABLE, 0), (grpc.StatusCode.INTERNAL, 1)], ids=["counts", "fails"]
+)
+def test_all_else_is_told_while_what_waits_is_still_being_counted(status: grpc.StatusCode, code: int) -> None:
+    def fail(_: ListDestinationsRequest, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(status, "what waits is still being counted; retry in a moment")
+
+    shims = ListShimsResponse(shims=[ShimReport(host_id="edge-1", journal_messages=340)])
+    with fake_service(
+        MessageFeed_ListDestinations=(ListDestinationsRequest, fail),
+        MessageArchive_GetSummary=(GetSummaryRequest, lambda *_: GetSummaryResponse(held=7, concerns=["mend it"])),
+        ChannelDirectory_ListShims=(ListShimsRequest, lambda *_: shims),
+    ) as mo:
+        text = mo("status", code=code)
+        whole = mo("status", "--json", code=code)
+
+    assert "still being counted" in text.stderr
+    if code == 0:
+        assert all(part in text.stdout for part in ("serving, degraded", "mend it", "held", "edge-1"))
+        assert (whole.object["destinations"], whole.object["held"]) == (None, "7")
+        assert len(whole.object["degraded"]) == 3
 
 
 def test_it_fails_when_the_service_is_gone_or_does_not_answer(tmp_path: Path) -> None:

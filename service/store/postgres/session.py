@@ -134,7 +134,7 @@ class Sessions:
         return await self._in_time(lambda attempt: self._report(look, attempt, self._begin_reading))
 
     async def count(self, look: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Do as `report` does, for a look that may take `COUNT_SECONDS`: one at a time, in the background."""
+        """Do as `report` does, for a look that may take `COUNT_SECONDS`; one at a time, the caller sees to that."""
         return await self._in_time(lambda attempt: self._report(look, attempt, self._begin_counting), COUNT_SECONDS)
 
     async def _in_time(self, attempt: Callable[[int], Awaitable[T]], deadline_seconds: float | None = None) -> T:
