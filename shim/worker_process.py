@@ -57,7 +57,7 @@ class WorkerProcess:
         cls, child: WorkerChild, settings: Settings, slot: int, sockets: Sequence[socket.socket]
     ) -> Self:
         """Let a child that was started take requests on these sockets."""
-        child.hand_over(settings, slot, sockets)
+        child.equip(settings, slot, sockets)
         return cls(child, slot, *await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES))
 
     @property

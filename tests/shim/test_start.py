@@ -21,7 +21,7 @@ from shim.journal import Marks
 from shim.journal.drainer import Drainer
 from shim.metrics import JournalMetrics
 from shim.settings import Address, Settings, from_json
-from shim.worker_child import WorkerChild, wait_for_hand_over
+from shim.worker_child import WorkerChild, wait_for_equipment
 from shim.workers import Workers
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -78,7 +78,7 @@ def test_a_command_that_serves_nothing_leaves_no_process(flags: list[str]) -> No
         os.killpg(started.pid, 0)
 
 
-def test_a_worker_that_was_handed_nothing_ends_with_its_supervisor(child: WorkerChild) -> None:
+def test_a_worker_that_was_never_equipped_ends_with_its_supervisor(child: WorkerChild) -> None:
     child.line.close()
     assert child.process.wait(50) == 0
 
@@ -111,26 +111,26 @@ async def test_workers_that_were_started_before_are_the_first_to_serve(settings:
         assert child.process.poll() == 0
 
 
-def test_settings_and_sockets_are_handed_over_whatever_their_size(settings: Settings) -> None:
+def test_settings_and_sockets_reach_a_worker_whatever_their_size(settings: Settings) -> None:
     large = replace(settings, public_urls=tuple(f"https://{number}.example.com" for number in range(50_000)))
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listening:
         child = WorkerChild(subprocess.Popen(["true"]), ours)
-        sending = threading.Thread(target=child.hand_over, args=(large, 3, [listening, listening]))
+        sending = threading.Thread(target=child.equip, args=(large, 3, [listening, listening]))
         sending.start()
-        handed = wait_for_hand_over(theirs)
+        equipment = wait_for_equipment(theirs)
         sending.join()
         child.end()
-        assert handed
-        assert (from_json(handed.words["settings"]), handed.words["slot"]) == (large, 3)
-        for each in handed.sockets:
+        assert equipment
+        assert (from_json(equipment.words["settings"]), equipment.words["slot"]) == (large, 3)
+        for each in equipment.sockets:
             with closing(each):
                 assert each.getsockname() == listening.getsockname()
 
 
-def test_half_of_what_was_to_be_handed_over_is_nothing(settings: Settings) -> None:
+def test_half_of_an_equipment_is_nothing(settings: Settings) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         with ours:
             ours.sendall(settings.to_json().encode())
-        assert wait_for_hand_over(theirs) is None
+        assert wait_for_equipment(theirs) is None
