@@ -1,7 +1,7 @@
 """The process of a worker, from its supervisor's side: it loads while the supervisor does, and then waits.
 
-Until the supervisor equips it with settings and listening sockets it takes no request and opens no file. Knows no asyncio,
-nor anything else that would have to be loaded before the first of them is started.
+Until the supervisor equips it with settings and listening sockets it takes no request and opens no file. Knows no
+asyncio, nor anything else that would have to be loaded before the first of them is started.
 """
 
 from __future__ import annotations
@@ -39,19 +39,27 @@ class WorkerChild:
 
     @classmethod
     def start(cls) -> Self:
-        """Start it. It loads its modules, then waits for `equip`."""
+        """Start it. It loads its modules, then waits for `equip`.
+
+        Raises `OSError` when the system lets no further process or line begin.
+        """
         ours, theirs = socket.socketpair()
         # A signal to the whole group (Ctrl-C, a terminal that closes) waits until the worker can take it.
-        with theirs, _signals_held_back():
+        with contextlib.ExitStack() as on_failure, theirs, _signals_held_back():
+            on_failure.callback(ours.close)
             process = subprocess.Popen(  # noqa: S603 - nothing in it comes from anybody else
                 [sys.executable, "-m", "shim.worker_main", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
+            on_failure.pop_all()
         return cls(process, ours)
 
     def equip(self, settings: Settings, slot: int, sockets: Sequence[socket.socket]) -> None:
-        """Let it take requests on these sockets; does nothing when it has ended."""
+        """Let it take requests on these sockets; does nothing when it has ended.
+
+        Raises `OSError` when they can't be passed on.
+        """
         words = json.dumps({"settings": settings.to_json(), "slot": slot}).encode() + b"\n"
         with contextlib.suppress(ConnectionError):
             sent = socket.send_fds(self.line, [words], [each.fileno() for each in sockets])

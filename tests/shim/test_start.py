@@ -1,6 +1,7 @@
 """How the processes of a shim begin: what they load before they are ready, and who waits for whom."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -83,6 +84,13 @@ def test_a_worker_that_was_never_equipped_ends_with_its_supervisor(child: Worker
     assert child.process.wait(50) == 0
 
 
+def test_a_worker_that_can_not_be_started_leaves_no_line_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        WorkerChild.start()  # a socket that is left open is a warning, which is an error here
+    gc.collect()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_to_the_whole_group_ends_no_worker_that_loads(child: WorkerChild, number: signal.Signals) -> None:
     child.process.send_signal(number)
@@ -98,6 +106,19 @@ async def test_a_worker_that_died_as_it_loaded_ends_the_start(settings: Settings
         with pytest.raises(StartError, match="exit code -9 as it started; see its log above"):
             async with workers.serving():
                 pytest.fail("it serves")
+
+
+async def test_a_worker_that_can_not_be_equipped_is_ended_and_ends_the_start(
+    settings: Settings, child: WorkerChild
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.close()  # what is closed can't be passed on
+    workers = Workers(settings, [listening], CollectorRegistry(), first=[child])
+    async with asyncio.timeout(50):
+        with pytest.raises(StartError, match="no worker could be started; see the log above"):
+            async with workers.serving():
+                pytest.fail("it serves")
+    assert child.process.returncode == -signal.SIGKILL
 
 
 async def test_workers_that_were_started_before_are_the_first_to_serve(settings: Settings, child: WorkerChild) -> None:
