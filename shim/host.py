@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shim.health import Readiness, Reason
 from shim.journal import Marks
-from shim.journal.drainer import Drainer, JournalState
+from shim.journal.drainer import Drainer, JournalState, load_handover
 from shim.lifetime import keep_running
 from shim.metrics import JournalMetrics
 from shim.settings import Settings
@@ -55,9 +55,10 @@ class Host:
         yield from check_journal(self._drainer.state, self._settings.max_journal_bytes)
 
     async def _keep_reporting(self, count_workers: Callable[[], int]) -> None:
-        link = self._open_link()
+        load_handover()
         from shim.reports import keep_reporting
 
+        link = self._open_link()
         await keep_reporting(link, self._settings.host_id, count_workers, lambda: self._drainer.state)
 
     def _open_link(self) -> ReportingLink:

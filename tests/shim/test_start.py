@@ -55,6 +55,43 @@ def test_what_a_start_does_not_need_is_not_loaded(module: str, never: set[str]) 
     assert done.stdout.strip() == "[]"
 
 
+OUTAGE = """
+import asyncio, sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from shim.host import Host
+from shim.journal import EntryKind, Journal
+from shim.metrics import JournalMetrics
+from shim.settings import from_json
+from shim.state_dir import find_journal
+
+async def main():
+    settings, metrics = from_json(sys.argv[1]), JournalMetrics(CollectorRegistry())
+    async with AsyncExitStack() as stack:
+        host = Host(stack, settings, metrics)
+        host.keep_reporting(stack, lambda: 1)
+        while "shim.reports" not in sys.modules:
+            await asyncio.sleep(0)
+        before = {*sys.modules}
+        journal = Journal(find_journal(settings), 0, host._marks, max_bytes=2**20, metrics=metrics)
+        journal.append(EntryKind.MESSAGE, b"", lambda _: None)
+        while not host._drainer.state.last_failure:
+            await asyncio.sleep(0.01)
+        print(host._drainer.state.last_failure, sorted({*sys.modules} - before))
+        await journal.close()
+
+asyncio.run(main())
+"""
+"""Journals a message while the service is away, and prints what was loaded for that."""
+
+
+def test_an_outage_loads_nothing_that_could_be_of_another_version_by_then(settings: Settings) -> None:
+    command = [sys.executable, "-c", OUTAGE, settings.to_json()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "UNAVAILABLE []\n"
+
+
 async def test_a_drainer_of_an_empty_journal_opens_no_link(tmp_path: Path) -> None:
     def open_link() -> NoReturn:
         pytest.fail("a link is opened")
