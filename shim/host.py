@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shim.errors import StartError
 from shim.health import Readiness, Reason
 from shim.journal import Marks
-from shim.journal.drainer import Drainer, JournalState
+from shim.journal.drainer import Drainer, JournalState, load_handover
 from shim.lifetime import keep_running
 from shim.metrics import JournalMetrics
 from shim.settings import Settings
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 _LAST_LOOKS = 50
 """How often a shim that stops looks whether what its workers left is handed over, which takes a moment."""
 _LOOK_SECONDS = 0.02
+_LINK_PAUSE_SECONDS = 1.0
 
 
 class Host:
@@ -55,13 +57,30 @@ class Host:
         yield from check_journal(self._drainer.state, self._settings.max_journal_bytes)
 
     async def _keep_reporting(self, count_workers: Callable[[], int]) -> None:
-        link = self._open_link()
+        load_handover()
         from shim.reports import keep_reporting
 
+        link = await self._wait_for_link()
         await keep_reporting(link, self._settings.host_id, count_workers, lambda: self._drainer.state)
 
+    async def _wait_for_link(self) -> ReportingLink:
+        """Open the link as soon as the files of its TLS can be used: they may be half renewed just now."""
+        told = ""
+        while True:
+            try:
+                return self._open_link()
+            except StartError as error:
+                if str(error) != told:
+                    told = str(error)
+                    action = "they are tried every second; until then this host is silent in mo status"
+                    _log.error("service_certificates_refused", extra={"reason": told, "action": action})
+            await asyncio.sleep(_LINK_PAUSE_SECONDS)
+
     def _open_link(self) -> ReportingLink:
-        """Return the link of the host. It is opened for the first who needs it: no host needs gRPC to be ready."""
+        """Return the link of the host. It is opened for the first who needs it: no host needs gRPC to be ready.
+
+        Raises `StartError` when a file of its TLS can't be used.
+        """
         if self._link is None:
             from shim.reports import ReportingLink
 

@@ -1,7 +1,7 @@
 """The process of a worker, from its supervisor's side: it loads while the supervisor does, and then waits.
 
-Until the supervisor hands over settings and listening sockets it takes no request and opens no file. Knows no asyncio,
-nor anything else that would have to be loaded before the first of them is started.
+Until the supervisor equips it with settings and listening sockets it takes no request and opens no file. Knows no
+asyncio, nor anything else that would have to be loaded before the first of them is started.
 """
 
 from __future__ import annotations
@@ -39,19 +39,27 @@ class WorkerChild:
 
     @classmethod
     def start(cls) -> Self:
-        """Start it. It loads its modules, then waits for `hand_over`."""
+        """Start it. It loads its modules, then waits for `equip`.
+
+        Raises `OSError` when the system lets no further process or line begin.
+        """
         ours, theirs = socket.socketpair()
         # A signal to the whole group (Ctrl-C, a terminal that closes) waits until the worker can take it.
-        with theirs, _signals_held_back():
+        with contextlib.ExitStack() as on_failure, theirs, _signals_held_back():
+            on_failure.callback(ours.close)
             process = subprocess.Popen(  # noqa: S603 - nothing in it comes from anybody else
                 [sys.executable, "-m", "shim.worker_main", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
+            on_failure.pop_all()
         return cls(process, ours)
 
-    def hand_over(self, settings: Settings, slot: int, sockets: Sequence[socket.socket]) -> None:
-        """Let it take requests on these sockets; does nothing when it has ended."""
+    def equip(self, settings: Settings, slot: int, sockets: Sequence[socket.socket]) -> None:
+        """Let it take requests on these sockets; does nothing when it has ended.
+
+        Raises `OSError` when they can't be passed on.
+        """
         words = json.dumps({"settings": settings.to_json(), "slot": slot}).encode() + b"\n"
         with contextlib.suppress(ConnectionError):
             sent = socket.send_fds(self.line, [words], [each.fileno() for each in sockets])
@@ -64,22 +72,22 @@ class WorkerChild:
         self.line.close()
 
 
-class Handed(NamedTuple):
-    """What a worker was handed over."""
+class Equipment(NamedTuple):
+    """What a worker needs to take requests."""
 
     words: dict[str, Any]
     sockets: Sequence[socket.socket]
 
 
-def wait_for_hand_over(line: socket.socket) -> Handed | None:
-    """Return what the supervisor hands over to this worker; None when the supervisor is gone."""
+def wait_for_equipment(line: socket.socket) -> Equipment | None:
+    """Return what the supervisor equips this worker with; None when the supervisor is gone."""
     words, descriptors, _, _ = socket.recv_fds(line, _READ_BYTES, _MAX_SOCKETS)
     while not words.endswith(b"\n"):
         more = line.recv(_READ_BYTES)
         if not more:
             return None
         words += more
-    return Handed(json.loads(words), [socket.socket(fileno=descriptor) for descriptor in descriptors])
+    return Equipment(json.loads(words), [socket.socket(fileno=descriptor) for descriptor in descriptors])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from shim.privacy import keep_private
 from shim.settings import from_json
 from shim.sums import take_snapshot
 from shim.worker import Part, open_worker
-from shim.worker_child import GROUP_SIGNALS, wait_for_hand_over
+from shim.worker_child import GROUP_SIGNALS, wait_for_equipment
 
 _log = logging.getLogger("shim.worker")
 
@@ -29,12 +29,12 @@ def run(line: socket.socket) -> int:
     """Wait for the sockets, take requests on them to the end, and return the exit code."""
     keep_private()
     return_large_blocks()
-    handed = wait_for_hand_over(line)
-    if handed is None:
+    equipment = wait_for_equipment(line)
+    if equipment is None:
         return 0
-    settings, slot = from_json(handed.words["settings"]), handed.words["slot"]
+    settings, slot = from_json(equipment.words["settings"]), equipment.words["slot"]
     logs.configure(settings.log_level, worker=slot)
-    part = Part(settings, slot, handed.sockets)
+    part = Part(settings, slot, equipment.sockets)
     return uvloop.run(_serve(part, line))  # a tenth less CPU than asyncio's own loop
 
 

@@ -56,9 +56,17 @@ class WorkerProcess:
     async def let_serve(
         cls, child: WorkerChild, settings: Settings, slot: int, sockets: Sequence[socket.socket]
     ) -> Self:
-        """Let a child that was started take requests on these sockets."""
-        child.hand_over(settings, slot, sockets)
-        return cls(child, slot, *await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES))
+        """Let a child that was started take requests on these sockets.
+
+        Raises `OSError` when it can't be given them; then it is ended.
+        """
+        try:
+            child.equip(settings, slot, sockets)
+            reader, writer = await asyncio.open_connection(sock=child.line, limit=_MAX_LINE_BYTES)
+        except BaseException:  # also when nobody waits for it any more: it is nobody's yet
+            child.end()
+            raise
+        return cls(child, slot, reader, writer)
 
     @property
     def pid(self) -> int:

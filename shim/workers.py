@@ -127,13 +127,17 @@ class Workers:
                     return
             _log.info("rolled")
 
-    async def start_one(self) -> WorkerProcess:
-        """Start a worker in the lowest free slot, and wait until it serves or has ended."""
-        async with self._starting:
-            slot = next(number for number in range(len(self._alive) + 1) if number not in self._alive)
-            child = self._first.popleft() if self._first else WorkerChild.start()
-            worker = await WorkerProcess.let_serve(child, self._settings, slot, self._sockets)
-            self._alive[slot] = worker
+    async def start_one(self) -> WorkerProcess | None:
+        """Start a worker in the lowest free slot, and wait until it serves or has ended.
+
+        Returns None when none could be started, as on a machine that has no memory left; the log says why.
+        """
+        try:
+            worker = await self._let_one_serve()
+        except OSError as error:
+            action = "see whether memory, processes or open files have run out"
+            _log.error("worker_not_started", extra={"reason": str(error), "action": action})
+            return None
         burial = asyncio.create_task(self._bury(worker))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
@@ -141,10 +145,18 @@ class Workers:
             async with asyncio.timeout(_START_SECONDS):
                 await worker.settled.wait()
         if worker.is_serving:
-            _log.info("worker_started", extra={"slot": slot, "pid": worker.pid})
+            _log.info("worker_started", extra={"slot": worker.slot, "pid": worker.pid})
         else:
             worker.kill()
         return worker
+
+    async def _let_one_serve(self) -> WorkerProcess:
+        async with self._starting:
+            slot = next(number for number in range(len(self._alive) + 1) if number not in self._alive)
+            child = self._first.popleft() if self._first else WorkerChild.start()
+            worker = await WorkerProcess.let_serve(child, self._settings, slot, self._sockets)
+            self._alive[slot] = worker
+            return worker
 
     def kill_all(self) -> None:
         """End all workers at once."""
@@ -160,6 +172,8 @@ class Workers:
     async def _wait_for_the_first(self) -> None:
         await asyncio.wait([place.begun for place in self._places], return_when=asyncio.FIRST_COMPLETED)
         first = next(place.begun.result() for place in self._places if place.begun.done())
+        if first is None:
+            raise StartError("no worker could be started; see the log above")
         if not first.is_serving:
             await first.ended.wait()
             raise StartError(
@@ -213,8 +227,8 @@ class _Place:
     """One of the workers that are wanted, whichever process that is just now."""
 
     def __init__(self, workers: Workers) -> None:
-        self.begun: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
-        """The first worker, when it serves or has failed."""
+        self.begun: asyncio.Future[WorkerProcess | None] = asyncio.get_running_loop().create_future()
+        """The first worker, when it serves or has failed; None when it could not even be started."""
         self._workers = workers
         self._worker: WorkerProcess | None = None
         self._changing = asyncio.Lock()
@@ -224,25 +238,29 @@ class _Place:
         pause = _SHORTEST_PAUSE_SECONDS
         loop = asyncio.get_running_loop()
         while True:
-            async with self._changing:
-                if self._worker is None or self._worker.released.is_set():
-                    self._worker = await self._workers.start_one()
-                worker = self._worker
+            worker = await self._fill()
             if not self.begun.done():
                 self.begun.set_result(worker)
             started_at = loop.time()
-            await worker.released.wait()
+            if worker:
+                await worker.released.wait()
             if loop.time() - started_at > _STEADY_SECONDS:
                 pause = _SHORTEST_PAUSE_SECONDS
-            if not worker.is_leaving:
+            if not (worker and worker.is_leaving):
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 
+    async def _fill(self) -> WorkerProcess | None:
+        async with self._changing:
+            if self._worker is None or self._worker.released.is_set():
+                self._worker = await self._workers.start_one()
+            return self._worker
+
     async def renew(self) -> bool:
-        """Put a new worker in the place of the one that is here; False when the new one can't serve."""
+        """Put a new worker in the place of the one that is here; False, and it stays, when the new one can't serve."""
         async with self._changing:
             successor = await self._workers.start_one()
-            if not successor.is_serving:
+            if successor is None or not successor.is_serving:
                 return False
             old, self._worker = self._worker, successor
         if old:

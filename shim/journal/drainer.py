@@ -29,7 +29,7 @@ from shim.journal.source import Waiting
 from shim.journal.sources import Sources
 from shim.metrics import JournalMetrics
 
-if TYPE_CHECKING:  # gRPC comes with it: it is loaded when there is something to hand over
+if TYPE_CHECKING:  # gRPC comes with it: see `load_handover`
     from shim.journal.handover import Handover
     from shim.link import Link
 
@@ -64,6 +64,16 @@ class JournalState:
     """Why the last hand-over failed; None when it did not."""
     kept_aside: int = 0
     """Entries that neither the service nor its quarantine took, kept in `handed.db`."""
+
+
+def load_handover() -> type[Handover]:
+    """Load what a hand-over needs, gRPC among it, which nobody waits for as the shim starts.
+
+    A shim that runs for long calls this early: by its first outage its files may be those of another version.
+    """
+    from shim.journal.handover import Handover
+
+    return Handover
 
 
 class Drainer:
@@ -125,9 +135,7 @@ class Drainer:
 
     @cached_property
     def _handover(self) -> Handover:
-        from shim.journal.handover import Handover
-
-        return Handover(self._open_link(), self._keep_aside, self._metrics)
+        return load_handover()(self._open_link(), self._keep_aside, self._metrics)
 
     async def run(self) -> NoReturn:
         """Hand over for ever. When cancelled, everything is closed."""

@@ -3,27 +3,32 @@
 import asyncio
 import os
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
-from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest
+from aicc.mo.v1.channel_directory_pb2 import ListShimsRequest, ShimReport
 from aicc.mo.v1.channel_directory_pb2_grpc import ChannelDirectoryStub
+from prometheus_client import CollectorRegistry
 
 from shim import hand_over
 from shim.connection_limits import ConnectionLimits
 from shim.flags import parse_target
 from shim.health import Readiness
-from shim.host import check_journal
+from shim.host import Host, check_journal
 from shim.journal.drainer import JournalState
+from shim.metrics import JournalMetrics
 from shim.reports import make_report
+from shim.service_tls import ServiceTls
 from shim.settings import Address, Settings
+from tests.certificates import Authority
 from tests.processes import Process, running_service, running_shim
 from tests.shim.caller import FORM, Caller, encode_request, post
 from tests.shim.fake_service import FakeService
-from tests.shim.running import OpenShim
+from tests.shim.running import Events, OpenShim
 from tests.shim.traffic import traffic
 
 IDLE = JournalState(messages=0, bytes=0, oldest_at=None, journalling_since=None, damaged=0, last_failure=None)
@@ -132,20 +137,49 @@ async def test_what_the_service_still_refuses_is_no_success(
     assert service.from_journal == [True]
 
 
+async def wait_for_report(channel: grpc.aio.Channel) -> ShimReport:
+    """Return what the only shim has reported to a service, as soon as it has."""
+    directory = ChannelDirectoryStub(channel)
+    async with asyncio.timeout(50):
+        while not (reports := (await directory.ListShims(ListShimsRequest())).shims):
+            pass
+    (report,) = reports
+    return report
+
+
 async def test_a_host_reports_itself_to_the_service(tmp_path: Path) -> None:
     async with (
         running_service(tmp_path) as service,
         running_shim(tmp_path, service=service.listen, host_id="host-7"),
         grpc.aio.insecure_channel(service.listen) as channel,
     ):
-        directory = ChannelDirectoryStub(channel)
-        async with asyncio.timeout(50):
-            while not (reports := (await directory.ListShims(ListShimsRequest())).shims):
-                pass
-    (report,) = reports
+        report = await wait_for_report(channel)
     assert (report.host_id, report.workers, report.journal_messages) == ("host-7", 1, 0)
     assert report.version
     assert not report.HasField("journalling_since_time")
+
+
+async def test_a_host_whose_certificate_does_not_fit_its_key_yet_reports_when_it_does(
+    tmp_path: Path, events: Events
+) -> None:
+    authority = Authority(tmp_path)
+    server, old, new = authority.issue_for_service(), authority.issue("shim"), authority.issue("shim", file="new")
+    new.cert.replace(old.cert)  # a renewal that is half done
+    tls = ServiceTls(authority.cert, old.cert, old.key)
+    anywhere = Address("127.0.0.1", 0)
+    roles = tmp_path / "roles.toml"
+    roles.write_text('"anonymous" = ["shim", "read"]')
+    with running_service(tmp_path, tls_cert=server.cert, tls_key=server.key, roles=roles) as service:
+        settings = Settings(anywhere, anywhere, parse_target(service.listen), tmp_path / "shim", service_tls=tls)
+        async with AsyncExitStack() as stack:
+            channel = grpc.aio.secure_channel(service.listen, authority.trust())
+            await stack.enter_async_context(channel)
+            Host(stack, settings, JournalMetrics(CollectorRegistry())).keep_reporting(stack, lambda: 1)
+            await events.wait_for("service_certificates_refused")
+            new.key.replace(old.key)
+            assert (await wait_for_report(channel)).workers == 1
+    assert str(old.key) in events.facts("service_certificates_refused")["reason"]
+    assert events.count("service_certificates_refused") == 1
 
 
 def test_a_report_tells_how_the_journal_is() -> None:

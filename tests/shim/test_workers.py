@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,17 @@ async def serving(settings: Settings) -> AsyncIterator[Workers]:
         workers = Workers(settings, [listening], CollectorRegistry())
         async with workers.serving():
             yield workers
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no file meanwhile, and so start no child; what is open stays open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def reasons(workers: Workers) -> list[str]:
@@ -110,6 +122,33 @@ async def test_a_roll_that_fails_leaves_the_old_workers(settings: Settings, even
         workers.roll()
         await events.wait_for("roll_failed")
         await wait_until(workers)
+
+
+async def test_a_worker_that_could_not_be_started_is_started_later(settings: Settings, events: Events) -> None:
+    async with serving(settings) as workers:
+        await wait_until(workers)
+        with no_more_files():
+            os.kill(events.facts("worker_started")["pid"], signal.SIGKILL)
+            await events.wait_for("worker_not_started", 2)
+            assert reasons(workers) == ["no_worker"]
+        assert "Too many open files" in events.facts("worker_not_started")["reason"]
+        await events.wait_for("worker_started", 2)
+        await wait_until(workers)
+
+
+async def test_a_roll_whose_new_worker_can_not_be_started_leaves_the_old_ones(
+    settings: Settings, events: Events
+) -> None:
+    async with serving(settings) as workers:
+        await wait_until(workers)
+        with no_more_files():
+            workers.roll()
+            await events.wait_for("roll_failed")
+        assert events.count("worker_not_started") == 1
+        await wait_until(workers)
+        workers.roll()
+        await events.wait_for("rolled")
+        assert (workers.count, events.count("worker_started")) == (1, 2)
 
 
 async def test_a_worker_that_cannot_start_says_why(settings: Settings) -> None:
