@@ -82,7 +82,8 @@ class StoreListener(Protocol):
 class DirectoryStore(Protocol):
     """The channels, with one revision over all of them that grows with every change.
 
-    It is the time of the change, so that one that was lost, in a restore or a failover, is not used again.
+    It is the time of the change, so that one that was lost, in a restore or a failover, is not used again (as long as
+    no clock goes back so far).
     """
 
     async def create_channel(self, channel: Channel, *, actor: str = GATEWAY) -> Channel:

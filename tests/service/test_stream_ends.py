@@ -43,6 +43,26 @@ async def test_when_the_requests_end_the_rest_goes_to_another_at_once_and_uncoun
     assert (again.message, again.delivery_attempt) == (undone.message, 1)
 
 
+async def test_who_ends_with_something_out_is_sent_one_more_response_which_a_broken_stream_cannot_take(
+    client: Client,
+) -> None:
+    await client.create_channel()
+    await ingest(client, "SM1")
+    stream = Stream(client)
+    await stream.delivery()
+    stream.end()
+
+    assert await stream.rest() == [pb.SubscribeResponse()]
+
+
+async def test_who_ends_with_nothing_out_is_sent_nothing_more(client: Client) -> None:
+    await client.create_channel()
+    stream = Stream(client)
+    stream.end()
+
+    assert await stream.rest() == []
+
+
 async def test_a_stream_that_is_cancelled_has_failed_to_deliver(client: Client) -> None:
     await client.create_channel()
     await ingest(client, "SM1")
