@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import json
 import pkgutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> None:
     """Run from the command line: see `--help`."""
     arguments = _parse_arguments()
     kind = _KINDS[arguments.kind]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, what it started ends too
     keep_bytecode()
     _require_all()
     figures: dict[str, Figures] = {}
