@@ -6,6 +6,7 @@ are taken, by frozen workers too. A worker that finds a newer directory in anoth
 
 import contextlib
 import fcntl
+import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,8 @@ import apsw
 
 from shim.errors import StartError
 from shim.replica_store import ReplicaStore
+
+_log = logging.getLogger(__name__)
 
 _MAX_REPLICAS = 256
 _FOLDER = "replicas"
@@ -49,10 +52,18 @@ def open_replica_store(stack: ExitStack, state_dir: Path, preferred: int) -> Rep
 def forget_others(state_dir: Path) -> None:
     """Delete the replicas in places that are free: the directory has lost changes that they may have."""
     for folder in (state_dir, *(state_dir / _FOLDER).glob("*")):
-        with contextlib.suppress(OSError), ExitStack() as stack:  # what is in use, its worker mends itself
-            _lock(stack, folder)
-            for end in ("", "-wal", "-shm"):
-                (folder / f"replica.db{end}").unlink(missing_ok=True)
+        try:
+            with ExitStack() as stack:
+                _lock(stack, folder)
+                for end in ("", "-wal", "-shm"):
+                    (folder / f"replica.db{end}").unlink(missing_ok=True)
+        except BlockingIOError:
+            continue  # its worker has heard of the loss, too, or will
+        except OSError as error:
+            action = "delete it: a worker that starts while the service is away may believe it"
+            _log.error(
+                "replica_not_deleted", extra={"file": error.filename, "reason": error.strerror, "action": action}
+            )
 
 
 def _take_folder(stack: ExitStack, state_dir: Path, preferred: int) -> Path:

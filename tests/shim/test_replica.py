@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aicc.mo.v1.channel_directory_pb2 import CHANNEL_STATE_DISABLED
 
+from shim.replica_slot import forget_others
 from tests.shim.caller import PATH, basic
 from tests.shim.fake_service import FakeService, make_replica
 from tests.shim.running import Events, OpenShim, RunningShim
@@ -152,6 +153,18 @@ async def test_what_other_workers_left_goes_with_the_changes_that_were_lost(
         await shim.events.wait_for("directory_received", 2)
         assert not left.exists()
         assert own.exists()
+
+
+def test_a_copy_of_lost_changes_that_cannot_be_deleted_is_said(events: Events, tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        (tmp_path / "replicas" / number).mkdir(parents=True)
+    (tmp_path / "replicas" / "1" / "replica.db").mkdir()
+    (tmp_path / "replicas" / "2" / "replica.db").touch()
+
+    forget_others(tmp_path)
+
+    assert events.facts("replica_not_deleted")["file"] == str(tmp_path / "replicas" / "1" / "replica.db")
+    assert not (tmp_path / "replicas" / "2" / "replica.db").exists()
 
 
 async def test_what_is_left_of_half_a_snapshot_is_not_in_the_next_one(

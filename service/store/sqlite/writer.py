@@ -127,6 +127,7 @@ class Writer:
         self._connection.close()
 
     def _wait_for_company(self, first: Operation[Any] | None) -> None:
+        """Wait until a commit may begin. What needs no sync, such as a claim, waits for nobody."""
         if first is None or not first.is_durable:
             return
         now = time.monotonic()
