@@ -49,6 +49,9 @@ log = logging.getLogger("service")
 
 DRAIN_SECONDS = 5.0
 
+OBJECTS_BETWEEN_LOOKS = 20_000
+"""Python's own 700 are there again with a batch or two, and what is looked at then is in use."""
+
 
 class CannotStart(Exception):
     """The process can't run as it was asked to; the message says what to do."""
@@ -236,6 +239,7 @@ async def _run_until_signalled(settings: Settings) -> None:
         # What a start made stays to the end: the garbage collector needn't look through it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(OBJECTS_BETWEEN_LOOKS)
         await stop.wait()
         log.info("draining")
     log.info("stopped")

@@ -30,10 +30,5 @@ def route(channel: Channel, routes: RouteIndex, facts: MessageFacts) -> Decision
         destinations, route_id = match.destinations, match.route_id
     else:
         destinations, route_id = (channel.destination,) if channel.destination else (), ""
-    return Decision(
-        destinations,
-        None if destinations else HoldReason.UNROUTED,
-        route_id,
-        channel.route_revision,
-        affinity_seconds=channel.affinity_seconds,
-    )
+    hold_reason = None if destinations else HoldReason.UNROUTED
+    return Decision(destinations, hold_reason, route_id, channel.route_revision, None, channel.affinity_seconds)

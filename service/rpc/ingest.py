@@ -11,6 +11,7 @@ from typing import Any
 from aicc.mo.v1 import message_ingest_pb2 as pb
 from aicc.mo.v1 import message_pb2 as message_pb
 from aicc.mo.v1.message_ingest_pb2_grpc import MessageIngestServicer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from service import checks, metrics
 from service.errors import InvalidRequest, Violation
@@ -147,7 +148,7 @@ def _check_explanation(request: pb.ExplainRouteRequest) -> Iterator[Violation]:
     if field == "key" and not request.key.message_sid:
         yield Violation("key.message_sid", "is required")
     if field == "message":
-        yield from (Violation(f"message.{name}", text) for name, text in _check_time(request.message))
+        yield from (Violation(f"message.{name}", text) for name, text in _check_time(request.message.receive_time))
 
 
 def _check_assignment(request: pb.AssignConversationRequest) -> Iterator[Violation]:
@@ -187,18 +188,16 @@ def _check_quarantine(requests: Sequence[pb.QuarantinedRequest]) -> Iterator[Vio
 def to_incoming(message: message_pb.MoMessage) -> IncomingMessage | Rejected:
     """Return a message as the service handles it, stamped if it wasn't; else what is wrong with its keys or time."""
     keys = (message.channel_config_id, message.message_sid, message.sender, message.receiver)
-    violations = [*checks.check_message_keys(*keys), *_check_time(message)]
-    if violations:
-        return Rejected(violations)
     time = message.receive_time
+    if violations := (*checks.check_message_keys(*keys), *_check_time(time)):
+        return Rejected(violations)
     if not message.HasField("receive_time"):
         time.seconds, time.nanos = divmod(time_ns(), 1_000_000_000)
     return IncomingMessage(*keys, from_timestamp(time), partial(facts_of, message), message.SerializeToString())
 
 
-def _check_time(message: message_pb.MoMessage) -> Sequence[Violation]:
+def _check_time(time: Timestamp) -> Sequence[Violation]:
     """Refuse a time that no store can keep: it must not fail the messages beside it."""
-    time = message.receive_time
     if 0 <= time.seconds < END_OF_TIME and 0 <= time.nanos < 1_000_000_000:
         return ()
     return [Violation("receive_time", "must be a time from 1970 to 9999")]

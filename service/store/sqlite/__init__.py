@@ -76,6 +76,7 @@ from service.store.sqlite import (
 )
 from service.store.sqlite.messages import find_last_commit
 from service.store.sqlite.reader import Reader
+from service.store.sqlite.recording import Intake
 from service.store.sqlite.schema import lock_file, open_writer
 from service.store.sqlite.writer import Writer
 
@@ -187,9 +188,7 @@ class SqliteStore:
     async def record(
         self, intake: Sequence[RoutedMessage], *, is_recovered: bool = False, quarantine_entry_id: str = ""
     ) -> Sequence[Recorded]:
-        return await self._writer.run(
-            lambda transaction: recording.record(transaction, intake, is_recovered, quarantine_entry_id)
-        )
+        return await self._writer.run_together(recording.record, Intake(intake, is_recovered, quarantine_entry_id))
 
     async def find_message(self, channel_config_id: str, message_sid: str) -> StoredMessage | None:
         return await self._reader.run(

@@ -6,27 +6,36 @@ from collections import Counter
 from collections.abc import Sequence
 
 from service.store.sqlite.lanes import LaneKey
+from service.store.sqlite.many_rows import ManyRows
 from service.store.sqlite.writer import Transaction
 
-# The lane is made with its first message, and falls due when it was empty.
-APPEND = """
-INSERT INTO lane (destination, channel_config_id, sender, part, head, tail, due_at) VALUES (?, ?, ?, ?, 1, 1, ?)
+# A lane is made with its first message, and falls due when it was empty.
+APPEND = ManyRows(
+    """
+INSERT INTO lane (destination, channel_config_id, sender, part, head, tail, due_at)
+VALUES ?
 ON CONFLICT (destination, channel_config_id, sender, part)
   DO UPDATE SET tail = tail + 1, due_at = coalesce(due_at, excluded.due_at)
-"""
+""",
+    row="(?, ?, ?, ?, 1, 1, ?)",
+)
 
-# A statement of its own: RETURNING would make a table for its one row, each time.
-APPEND_DELIVERY = """
+# A statement of its own: RETURNING promises no order. CROSS: the arrivals come first, each looks its lane up.
+APPEND_DELIVERIES = ManyRows(
+    """
 INSERT INTO delivery (lane, position, message)
-  SELECT id, tail, ? FROM lane WHERE destination = ? AND channel_config_id = ? AND sender = ? AND part = ?
-"""
+  SELECT l.id, l.tail, a.column1 FROM (VALUES ?) a CROSS JOIN lane l
+  WHERE l.destination = a.column2 AND l.channel_config_id = a.column3 AND l.sender = a.column4 AND l.part = a.column5
+""",
+    row="(?, ?, ?, ?, ?)",
+)
 
 
 def append(transaction: Transaction, arrivals: Sequence[tuple[LaneKey, int]]) -> None:
     """Put messages at the ends of lanes, which are made where there are none; those of one lane in the given order."""
     for some in _cut(arrivals):
-        transaction.connection.executemany(APPEND, [(*key, transaction.now) for key, _ in some])
-        transaction.connection.executemany(APPEND_DELIVERY, [(sequence, *key) for key, sequence in some])
+        APPEND.run(transaction.connection, [(*key, transaction.now) for key, _ in some])
+        APPEND_DELIVERIES.run(transaction.connection, [(sequence, *key) for key, sequence in some])
     counts = Counter(key.destination for key, _ in arrivals)
     transaction.ready.update(counts)
     transaction.arrivals.update(counts)

@@ -58,11 +58,17 @@ def decide(transaction: Transaction, conversation: Conversation, release: Releas
 
 
 def is_any(transaction: Transaction) -> bool:
-    """Whether there is any assignment at all: looked up once a transaction."""
-    if "has_assignments" not in transaction.remembered:
+    """Whether there is any assignment at all: looked up when it isn't known."""
+    remembered = transaction.remembered
+    if remembered.is_any_assigned is None:
         found = transaction.connection.execute("SELECT EXISTS (SELECT 1 FROM assignment)").get
-        transaction.remembered["has_assignments"] = bool(found)
-    return bool(transaction.remembered["has_assignments"])
+        remembered.is_any_assigned = bool(found)
+    return remembered.is_any_assigned
+
+
+def look_again(transaction: Transaction) -> None:
+    """Let `is_any` look: some were deleted."""
+    transaction.remembered.is_any_assigned = None
 
 
 def keep_affinity(transaction: Transaction, conversation: Conversation, decision: Decision) -> None:
@@ -72,13 +78,13 @@ def keep_affinity(transaction: Transaction, conversation: Conversation, decision
         transaction.connection.execute(
             KEEP_AFFINITY, (*conversation, decision.destinations[0], transaction.now, expires_at)
         )
-        transaction.remembered["has_assignments"] = True
+        transaction.remembered.is_any_assigned = True
 
 
 def assign(transaction: Transaction, conversation: Conversation, destination: str, expires_at: int) -> None:
     """Let a conversation stay with a destination until then."""
     transaction.connection.execute(ASSIGN, (*conversation, destination, transaction.now, expires_at))
-    transaction.remembered["has_assignments"] = True
+    transaction.remembered.is_any_assigned = True
 
 
 def end(transaction: Transaction, conversation: Conversation) -> None:
@@ -86,6 +92,7 @@ def end(transaction: Transaction, conversation: Conversation) -> None:
     transaction.connection.execute(
         "DELETE FROM assignment WHERE channel_config_id = ? AND sender = ?", tuple(conversation)
     )
+    look_again(transaction)
 
 
 def redirect(transaction: Transaction, sequence: int, destination: str) -> bool:

@@ -15,6 +15,8 @@ from service.store.sqlite.writer import Transaction
 
 SETTINGS = "ack_deadline, max_attempts, min_backoff, max_backoff, backoff_jitter, is_ordered, retention"
 
+MOST_REMEMBERED = 1000
+
 LIST = f"SELECT name, {SETTINGS} FROM destination"
 
 # Heads alone: the oldest message of a lane is its head.
@@ -38,14 +40,16 @@ WHERE name = ?
 
 
 def settings_of(transaction: Transaction, name: str) -> DestinationSettings:
-    """Return the settings of a destination that something goes to; it is made if there is none. Read once."""
-    remembered: dict[str, DestinationSettings] = transaction.remembered.setdefault("destinations", {})
+    """Return the settings of a destination that something goes to; it is made if there is none."""
+    remembered = transaction.remembered.destinations
     settings = remembered.get(name)
     if settings is None:
         settings = find_settings(transaction, name)
         if settings is None:
             transaction.connection.execute("INSERT INTO destination (name) VALUES (?)", (name,))
             settings = DestinationSettings()
+        if len(remembered) >= MOST_REMEMBERED:
+            remembered.clear()
         remembered[name] = settings
     return settings
 
@@ -65,7 +69,7 @@ def update_destination(
     changed = change(before)
     settings_of(transaction, name)
     transaction.connection.execute(REPLACE, (*_to_row(changed), name))
-    transaction.remembered["destinations"][name] = changed
+    transaction.remembered.destinations[name] = changed
     differences = find_differences(before, changed)
     if differences or found is None:
         audit.write(transaction, actor, "destination-update", **{"destination": name} | differences)

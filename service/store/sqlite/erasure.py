@@ -10,7 +10,7 @@ import apsw
 
 from service.models import Conversation, ErasedCounts
 from service.store.contract import GATEWAY
-from service.store.sqlite import audit
+from service.store.sqlite import assignments, audit
 from service.store.sqlite.removal import remove_message
 from service.store.sqlite.writer import Transaction
 
@@ -47,9 +47,9 @@ def erase_sender(transaction: Transaction, conversation: Conversation, limit: in
     hashed = _hash(transaction, conversation)
     is_repeat = connection.execute(IS_REMEMBERED, (hashed,)).get
     connection.execute(REMEMBER, (hashed, transaction.now))
-    transaction.remembered["is_anybody_erased"] = True
+    transaction.remembered.is_anybody_erased = True
     deliveries = _remove_lanes(connection, conversation)
-    connection.execute("DELETE FROM assignment WHERE channel_config_id = ? AND sender = ?", conversation)
+    assignments.end(transaction, conversation)
     connection.execute(FORGET_IN_REPLAYS, (transaction.now, audit.shorten(conversation.sender), *conversation))
     rows: list[Any] = connection.execute(OLDEST, (*conversation, limit + 1)).fetchall()
     removed: Counter[str] = Counter()
@@ -73,9 +73,18 @@ def _audit(transaction: Transaction, actor: str, conversation: Conversation, cou
     audit.write(transaction, actor, "erase", channel=channel, sender=sender, **counts._asdict())
 
 
+def is_anybody_erased(transaction: Transaction) -> bool:
+    """Whether any sender was ever erased."""
+    remembered = transaction.remembered
+    if remembered.is_anybody_erased is None:
+        found = transaction.connection.execute("SELECT EXISTS (SELECT 1 FROM erased_sender)").get
+        remembered.is_anybody_erased = bool(found)
+    return remembered.is_anybody_erased
+
+
 def is_erased(transaction: Transaction, conversation: Conversation, received_at: int) -> bool:
     """Whether the sender was erased when a message had been received. Costs nothing where nobody ever was."""
-    if not _is_anybody_erased(transaction):
+    if not is_anybody_erased(transaction):
         return False
     erased_at = transaction.connection.execute(
         "SELECT erased_at FROM erased_sender WHERE hash = ?", (_hash(transaction, conversation),)
@@ -88,20 +97,11 @@ def note_dropped(transaction: Transaction, channel_config_id: str, count: int, o
     audit.write(transaction, GATEWAY, "erased-drop", channel=channel_config_id, **{of: count})
 
 
-def _is_anybody_erased(transaction: Transaction) -> bool:
-    known: bool | None = transaction.remembered.get("is_anybody_erased")
-    if known is None:
-        known = bool(transaction.connection.execute("SELECT EXISTS (SELECT 1 FROM erased_sender)").get)
-        transaction.remembered["is_anybody_erased"] = known
-    return known
-
-
 def _hash(transaction: Transaction, conversation: Conversation) -> bytes:
-    key: bytes | None = transaction.remembered.get("erasure_key")
-    if key is None:
-        key = bytes(transaction.connection.execute("SELECT key FROM erasure_key").get)
-        transaction.remembered["erasure_key"] = key
-    return blake2b("\0".join(conversation).encode(), key=key, digest_size=32).digest()
+    remembered = transaction.remembered
+    if remembered.erasure_key is None:
+        remembered.erasure_key = bytes(transaction.connection.execute("SELECT key FROM erasure_key").get)
+    return blake2b("\0".join(conversation).encode(), key=remembered.erasure_key, digest_size=32).digest()
 
 
 def _remove_lanes(connection: apsw.Connection, conversation: Conversation) -> int:

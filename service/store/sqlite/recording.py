@@ -1,27 +1,29 @@
-"""Recording: an intake becomes messages and deliveries, in a few statements for all of it.
-
-A statement that runs once for many rows costs half of what many that run for one row each do.
-"""
+"""Recording: an intake becomes messages and deliveries, in a few statements for all of it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from service.models import Conversation, Decision, Recorded, RoutedMessage
 from service.store.routes_json import dump_names
 from service.store.sqlite import arrivals, assignments, erasure, lanes
 from service.store.sqlite.lanes import LaneKey
+from service.store.sqlite.many_rows import ManyRows
 from service.store.sqlite.quarantine import settle_quarantined
 from service.store.sqlite.writer import Transaction
 
-INSERT_MESSAGE = """
+INSERT_MESSAGES = ManyRows(
+    """
 INSERT INTO message (sequence, channel_config_id, message_sid, sender, committed_at, hold_reason,
                      route_id, route_revision, destinations, assignment_reason, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES ?
 ON CONFLICT (channel_config_id, message_sid) DO NOTHING
-"""
+""",
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+)
 
 LAST_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
 
@@ -39,6 +41,14 @@ ON CONFLICT (channel_config_id) DO UPDATE SET
 ERASED = Recorded(0, is_erased=True)
 
 
+class Intake(NamedTuple):
+    """What somebody asks to record: see `MessageStore.record`."""
+
+    messages: Sequence[RoutedMessage]
+    is_recovered: bool
+    quarantine_entry_id: str
+
+
 class Numbered(NamedTuple):
     """A message that is to be stored, with its number, unless it turns out to be stored already."""
 
@@ -47,38 +57,30 @@ class Numbered(NamedTuple):
     decision: Decision
 
 
-def record(
-    transaction: Transaction, intake: Sequence[RoutedMessage], is_recovered: bool, quarantine_entry_id: str
-) -> list[Recorded]:
-    """See `MessageStore.record`."""
-    recorded: list[Recorded] = []
-    for some in _cut(transaction, intake):
-        recorded += _record(transaction, some)
-    stored, erased = _stored_in(transaction), Counter[str]()
-    for (message, _), (_, is_duplicate, is_erased) in zip(intake, recorded, strict=True):
-        if is_erased:
-            erased[message.channel_config_id] += 1
-        elif not is_duplicate:
-            stored[message.channel_config_id, is_recovered] += 1
-    for channel, count in erased.items():
-        erasure.note_dropped(transaction, channel, count)
-    if quarantine_entry_id:
-        settle_quarantined(transaction, [quarantine_entry_id])
+def record(transaction: Transaction, intakes: Sequence[Intake]) -> Sequence[Sequence[Recorded]]:
+    """See `MessageStore.record`. The intakes of several callers cost no more than one that is as large."""
+    routed = [each for intake in intakes for each in intake.messages]
+    entries = iter([entry for some in _cut(transaction, routed) for entry in _record(transaction, some)])
+    recorded = [list(islice(entries, len(intake.messages))) for intake in intakes]
+    for intake, theirs in zip(intakes, recorded, strict=True):
+        _count(transaction, intake, theirs)
+        if intake.quarantine_entry_id:
+            settle_quarantined(transaction, [intake.quarantine_entry_id])
     return recorded
 
 
-def _cut(transaction: Transaction, intake: Sequence[RoutedMessage]) -> Sequence[Sequence[RoutedMessage]]:
-    """Cut an intake so that nothing in a part decides where the rest of it goes, as affinity does."""
-    if assignments.is_any(transaction) or any(routed.decision.affinity_seconds for routed in intake):
-        return [[routed] for routed in intake]
-    return [intake]
+def _cut(transaction: Transaction, routed: Sequence[RoutedMessage]) -> Sequence[Sequence[RoutedMessage]]:
+    """Cut messages so that nothing in a part decides where the rest of it goes, as affinity does."""
+    if assignments.is_any(transaction) or any(each.decision.affinity_seconds for each in routed):
+        return [[each] for each in routed]
+    return [routed]
 
 
 def _record(transaction: Transaction, some: Sequence[RoutedMessage]) -> Sequence[Recorded]:
     recorded, numbered, rows = _number(transaction, some)
     connection = transaction.connection
     before = connection.total_changes()
-    connection.executemany(INSERT_MESSAGE, rows)
+    INSERT_MESSAGES.run(connection, rows)
     if connection.total_changes() - before < len(rows):
         recorded = [_look_up(transaction, *pair) for pair in zip(some, recorded, strict=True)]
         stored = {entry.sequence for entry in recorded if not entry.is_duplicate}
@@ -92,29 +94,28 @@ def _number(
 ) -> tuple[Sequence[Recorded], Sequence[Numbered], Sequence[tuple[Any, ...]]]:
     """Return what becomes of messages if none is a duplicate, those that are to be stored, and their rows."""
     sequence = _next_sequence(transaction)
+    is_anybody_erased, is_any_assigned = erasure.is_anybody_erased(transaction), assignments.is_any(transaction)
     recorded: list[Recorded] = []
     numbered: list[Numbered] = []
     rows: list[tuple[Any, ...]] = []
-    for message, routed in some:
-        channel, sid, sender, _, received_at, _, payload = message
+    for (channel, sid, sender, _, received_at, _, payload), routed in some:
         conversation = Conversation(channel, sender)
-        if erasure.is_erased(transaction, conversation, received_at):
+        if is_anybody_erased and erasure.is_erased(transaction, conversation, received_at):
             recorded.append(ERASED)
             continue
-        decision = assignments.apply(transaction, conversation, routed)
-        destinations, hold_reason, route_id, route_revision, assignment_reason, _ = decision
-        place = (route_id, route_revision, dump_names(destinations), assignment_reason)
+        decision = assignments.apply(transaction, conversation, routed) if is_any_assigned else routed
+        destinations, hold_reason, route_id, revision, assigned, _ = decision
+        place = (route_id, revision, dump_names(destinations), assigned)
         rows.append((sequence, channel, sid, sender, transaction.now, hold_reason, *place, payload))
         numbered.append(Numbered(sequence, conversation, decision))
         recorded.append(Recorded(sequence))
         sequence += 1
-    transaction.remembered["next_sequence"] = sequence
+    transaction.remembered.next_sequence = sequence
     return recorded, numbered, rows
 
 
 def _next_sequence(transaction: Transaction) -> int:
-    known: int | None = transaction.remembered.get("next_sequence")
-    return known or (transaction.connection.execute(LAST_SEQUENCE).get or 0) + 1
+    return transaction.remembered.next_sequence or (transaction.connection.execute(LAST_SEQUENCE).get or 0) + 1
 
 
 def _look_up(transaction: Transaction, routed: RoutedMessage, entry: Recorded) -> Recorded:
@@ -127,11 +128,12 @@ def _look_up(transaction: Transaction, routed: RoutedMessage, entry: Recorded) -
 
 
 def _deliver(transaction: Transaction, numbered: Sequence[Numbered]) -> None:
+
     arrivals.append(
         transaction,
         [
-            (LaneKey(destination, *conversation, lanes.part_of(transaction, destination, sequence)), sequence)
-            for sequence, conversation, decision in numbered
+            (LaneKey(destination, channel, sender, lanes.part_of(transaction, destination, sequence)), sequence)
+            for sequence, (channel, sender), decision in numbered
             if decision.hold_reason is None
             for destination in decision.destinations
         ],
@@ -141,11 +143,21 @@ def _deliver(transaction: Transaction, numbered: Sequence[Numbered]) -> None:
             assignments.keep_affinity(transaction, conversation, decision)
 
 
+def _count(transaction: Transaction, intake: Intake, recorded: Sequence[Recorded]) -> None:
+    stored, erased = _stored_in(transaction), Counter[str]()
+    for (message, _), (_, is_duplicate, is_erased) in zip(intake.messages, recorded, strict=True):
+        if is_erased:
+            erased[message.channel_config_id] += 1
+        elif not is_duplicate:
+            stored[message.channel_config_id, intake.is_recovered] += 1
+    for channel, count in erased.items():
+        erasure.note_dropped(transaction, channel, count)
+
+
 def _stored_in(transaction: Transaction) -> Counter[tuple[str, bool]]:
     """Return how many messages the transaction stores, by channel and by whether they come out of a journal."""
     transaction.before_commit[_count_stored] = None
-    stored: Counter[tuple[str, bool]] = transaction.remembered.setdefault("stored", Counter())
-    return stored
+    return transaction.stored
 
 
 def _count_stored(transaction: Transaction) -> None:

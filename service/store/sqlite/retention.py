@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from service.models import Conversation, DestinationSettings
+from service.store.sqlite import assignments
 from service.store.sqlite.removal import remove_message
 from service.store.sqlite.writer import Transaction, microseconds
 
@@ -80,7 +81,7 @@ def prune(transaction: Transaction, limit: int) -> int:
             looked_at += _walk(pruning, name, _before(pruning.now, retention), position, limit - looked_at)
     for conversation in pruning.met:
         pruning.connection.execute(EMPTY_LANES, conversation)
-    return looked_at + _forget_assignments(pruning, limit)
+    return looked_at + _forget_assignments(transaction, limit)
 
 
 def _walk(pruning: _Pruning, destination: str, until: int, position: Sequence[int], limit: int) -> int:
@@ -102,9 +103,10 @@ def _prune_discarded(pruning: _Pruning, limit: int) -> int:
     return len(rows)
 
 
-def _forget_assignments(pruning: _Pruning, limit: int) -> int:
-    pruning.connection.execute(EXPIRED_ASSIGNMENTS, (pruning.now, limit))
-    return pruning.connection.changes()
+def _forget_assignments(transaction: Transaction, limit: int) -> int:
+    transaction.connection.execute(EXPIRED_ASSIGNMENTS, (transaction.now, limit))
+    assignments.look_again(transaction)
+    return transaction.connection.changes()
 
 
 def _remove_unless_waiting(pruning: _Pruning, message: int) -> None:

@@ -1,7 +1,8 @@
 """The one thread that writes: everything that is asked for while it commits is its next transaction.
 
 So one fdatasync serves as many callers as there are, and a lone caller waits for nobody. Where commits would follow
-each other faster than once a millisecond, they wait for company.
+each other faster than once a millisecond, they wait for company. What costs less together than one by one is done
+together, whoever asked for it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import apsw
 
 from service.errors import GatewayError, StoreUnavailable
+from service.models import DestinationSettings
 from service.store.contract import Clock, StoreListener
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 DEADLINE_SECONDS = 1.5
 """The innermost deadline of design 6.8."""
@@ -35,35 +39,50 @@ MOST_IN_A_TRANSACTION = 256
 
 
 @dataclass(slots=True)
+class Remembered:
+    """What was looked up, from one transaction to the next: nobody else writes. None: look.
+
+    What changes it in the database changes it here, too; when a transaction fails, all is forgotten.
+    """
+
+    next_sequence: int | None = None
+    is_anybody_erased: bool | None = None
+    erasure_key: bytes | None = None
+    is_any_assigned: bool | None = None
+    destinations: dict[str, DestinationSettings] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Transaction:
     """What an operation works in: the connection, the time, and what the listener is to hear of."""
 
     connection: apsw.Connection
     now: int
+    remembered: Remembered
     ready: set[str] = field(default_factory=set)
     arrivals: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     directory_changed: bool = False
-    remembered: dict[str, Any] = field(default_factory=dict)
-    """What was looked up and holds until the end of the transaction."""
+    stored: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """Messages, by channel and by whether they come out of a journal."""
     before_commit: dict[Callable[[Transaction], None], None] = field(default_factory=dict)
     """What is to be done once, in this order, whoever of the transaction's operations asked for it."""
 
 
-class Operation(NamedTuple, Generic[T]):
-    """Something to do in a transaction. It raises a `GatewayError` before its first write or not at all."""
+class Operation(NamedTuple, Generic[Item, T]):
+    """Something to do in a transaction: `run_all` gets the items of all operations for it that follow each other."""
 
-    run: Callable[[Transaction], T]
+    run_all: Callable[[Transaction, Sequence[Item]], Sequence[T | Exception]]
+    item: Item
     is_durable: bool
     result: asyncio.Future[T]
 
 
 class Outcome(NamedTuple):
-    """What an operation came to."""
+    """What an operation came to: its result, or why there is none."""
 
-    operation: Operation[Any]
+    operation: Operation[Any, Any]
     value: Any
-    error: BaseException | None
 
 
 class Writer:
@@ -78,9 +97,10 @@ class Writer:
         self._last_at = last_at
         self._is_durable = True
         self._next_commit_at = 0.0
+        self._remembered = Remembered()
         self._listeners: list[StoreListener] = []
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Operation[Any, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -91,18 +111,27 @@ class Writer:
     async def run(self, operation: Callable[[Transaction], T], *, is_durable: bool = True) -> T:
         """Run an operation and return its result once it is committed (and, if durable, on disk).
 
-        An operation that has not begun when its caller gives up is not run. Raises
-        `StoreUnavailable` after 1.5 s: then the operation may still come to be.
+        It raises a `GatewayError` before its first write or not at all. One that has not begun when its caller gives
+        up is not run. Raises `StoreUnavailable` after 1.5 s: then the operation may still come to be.
         """
+        return await self._wait_for(Operation(_run_each, operation, is_durable, self._loop.create_future()))
+
+    async def run_together(self, operation: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        """Like `run`, durably, for what is done to many items at a time; it returns one result an item.
+
+        Where it raises, nothing that was done in the same transaction stays, and each item is tried alone.
+        """
+        return await self._wait_for(Operation(operation, item, True, self._loop.create_future()))
+
+    async def _wait_for(self, operation: Operation[Any, T]) -> T:
         if not self._thread.is_alive():
             raise StoreUnavailable("the store is closed; retry when the service is back")
         if self._queue.qsize() >= MOST_WAITING:
             raise StoreUnavailable("the store has too much waiting; retry")
-        result: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Operation(operation, is_durable, result))
+        self._queue.put(operation)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                return await result
+                return await operation.result
         except TimeoutError:
             raise StoreUnavailable(f"the store took longer than {DEADLINE_SECONDS} s; retry") from None
 
@@ -126,7 +155,7 @@ class Writer:
         self._refuse_the_rest()
         self._connection.close()
 
-    def _wait_for_company(self, first: Operation[Any] | None) -> None:
+    def _wait_for_company(self, first: Operation[Any, Any] | None) -> None:
         """Wait until a commit may begin. What needs no sync, such as a claim, waits for nobody."""
         if first is None or not first.is_durable:
             return
@@ -139,9 +168,9 @@ class Writer:
         while not self._queue.empty():
             operation = self._queue.get()
             if operation is not None:
-                self._settle([Outcome(operation, None, StoreUnavailable("the store is closed; retry elsewhere"))])
+                self._settle([Outcome(operation, StoreUnavailable("the store is closed; retry elsewhere"))])
 
-    def _run_group(self, group: Sequence[Operation[Any]]) -> None:
+    def _run_group(self, group: Sequence[Operation[Any, Any]]) -> None:
         """Run a group in one transaction; when one of it breaks, each in its own."""
         try:
             outcomes, transaction = self._transact(group)
@@ -150,22 +179,23 @@ class Writer:
                 for operation in group:
                     self._run_group([operation])
             else:
-                self._settle([Outcome(operation, None, _in_our_words(error)) for operation in group])
+                self._settle([Outcome(operation, _in_our_words(error)) for operation in group])
         else:
             self._settle(outcomes, transaction)
 
-    def _transact(self, group: Sequence[Operation[Any]]) -> tuple[Sequence[Outcome], Transaction]:
+    def _transact(self, group: Sequence[Operation[Any, Any]]) -> tuple[Sequence[Outcome], Transaction]:
         connection = self._connection
         self._last_at = max(self._last_at, self._clock())
-        transaction = Transaction(connection, self._last_at)
+        transaction = Transaction(connection, self._last_at, self._remembered)
         self._set_durable(any(operation.is_durable for operation in group))
         connection.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [_attempt(operation, transaction) for operation in group]
+            outcomes = _attempt(transaction, group)
             for finish in transaction.before_commit:
                 finish(transaction)
             _commit(connection)
         except BaseException:
+            self._remembered = Remembered()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -192,13 +222,25 @@ class CommitFailed(Exception):
     """The commit itself failed: nothing of the group is stored, and trying each alone won't help."""
 
 
-def _attempt(operation: Operation[Any], transaction: Transaction) -> Outcome:
-    if operation.result.cancelled():
-        return Outcome(operation, None, None)
-    try:
-        return Outcome(operation, operation.run(transaction), None)
-    except GatewayError as error:
-        return Outcome(operation, None, error)
+def _attempt(transaction: Transaction, group: Sequence[Operation[Any, Any]]) -> list[Outcome]:
+    """Run what somebody still waits for, in order."""
+    outcomes: list[Outcome] = []
+    wanted = [operation for operation in group if not operation.result.cancelled()]
+    for run_all, operations in groupby(wanted, key=lambda operation: operation.run_all):
+        together = list(operations)
+        values = run_all(transaction, [operation.item for operation in together])
+        outcomes += map(Outcome, together, values)
+    return outcomes
+
+
+def _run_each(transaction: Transaction, operations: Sequence[Callable[[Transaction], Any]]) -> Sequence[Any]:
+    values: list[Any] = []
+    for operation in operations:
+        try:
+            values.append(operation(transaction))
+        except GatewayError as error:
+            values.append(error)
+    return values
 
 
 def _commit(connection: apsw.Connection) -> None:
@@ -228,13 +270,13 @@ def _announce(committed: Transaction, listener: StoreListener) -> None:
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
-    for operation, value, error in outcomes:
+    for operation, value in outcomes:
         if operation.result.done():
             continue  # its caller has gone
-        if error is None:
-            operation.result.set_result(value)
+        if isinstance(value, Exception):
+            operation.result.set_exception(value)
         else:
-            operation.result.set_exception(error)
+            operation.result.set_result(value)
 
 
 def microseconds(seconds: float) -> int:

@@ -1,0 +1,37 @@
+"""Statements for many rows at a time.
+
+Each execution of a statement costs as much as a row or two in it, and gives the interpreter away. So a statement is
+made for 1, 2, 4 … rows, and rows go in the largest that they fill: 100 in three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import apsw
+
+SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""In rows. Each size of each statement stays prepared."""
+
+MARK = "VALUES ?"
+
+
+class ManyRows:
+    """A statement with `VALUES ?` in it, where its rows go."""
+
+    def __init__(self, statement: str, row: str) -> None:
+        """`row` is one row's, such as `(?, ?, 1)`."""
+        before, mark, after = statement.partition(MARK)
+        if not mark:
+            raise ValueError(f"no {MARK}")
+        self._statements = [(size, f"{before}VALUES {', '.join([row] * size)}{after}") for size in SIZES]
+
+    def run(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run for all rows, in order: `row` takes as many values as a row has."""
+        start = 0
+        for size, statement in self._statements:
+            while start + size <= len(rows):
+                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+                start += size
