@@ -26,6 +26,8 @@ class Contender:
     target: Target
     cpu: Mapping[str, CpuClock]
     """By name: shim, service, postgres."""
+    crowd: int = 1
+    """How many times the others' connections it has."""
 
 
 class Round(NamedTuple):
@@ -65,7 +67,7 @@ def alternate(contenders: Sequence[Contender], options: Options) -> Mapping[str,
 def measure(contender: Contender, options: Options, seconds: float) -> Round:
     """Post to one of them as fast as it answers."""
     before = {name: clock() for name, clock in contender.cpu.items()}
-    sent = post_for(seconds, contender.target, connections=options.connections)
+    sent = post_for(seconds, contender.target, connections=options.connections * contender.crowd)
     messages = sent.requests if contender.target.manner is Manner.NEVER else sent.taken
     if not messages:
         raise RuntimeError(f"{contender.name}: no message was taken; {sent}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -147,3 +147,54 @@ async def test_time_never_goes_back(path: Path) -> None:
     await opened.close()
 
     assert seen == [50, 50, 60]
+
+
+def add_all(transaction: Transaction, numbers: Sequence[int]) -> Sequence[tuple[int, Sequence[int]]]:
+    for number in numbers:
+        transaction.connection.execute("INSERT INTO entry VALUES (?)", (number,))
+    return [(number, list(numbers)) for number in numbers]
+
+
+async def test_what_waits_for_the_same_is_done_together_and_each_caller_gets_its_own(
+    writing: Writer, path: Path
+) -> None:
+    release = threading.Event()
+    blocking = asyncio.create_task(writing.run(lambda _: release.wait(100)))
+    await asyncio.sleep(0)
+    adding = [asyncio.create_task(writing.run_together(add_all, number)) for number in (1, 2)]
+    await asyncio.sleep(0)
+    between = asyncio.create_task(add(writing, 3))
+    await asyncio.sleep(0)
+    adding.append(asyncio.create_task(writing.run_together(add_all, 4)))
+    await asyncio.sleep(0)
+    release.set()
+
+    assert await asyncio.gather(*adding) == [(1, [1, 2]), (2, [1, 2]), (4, [4])]
+    await asyncio.gather(blocking, between)
+    assert stored(path) == [1, 2, 3, 4]
+
+
+async def test_an_item_that_breaks_takes_no_other_with_it(writing: Writer, path: Path) -> None:
+    results = await asyncio.gather(
+        *(writing.run_together(add_all, number) for number in (1, 2, 1, 3)), return_exceptions=True
+    )
+
+    assert [type(result) for result in results] == [tuple, tuple, StoreUnavailable, tuple]
+    assert stored(path) == [1, 2, 3]
+
+
+async def test_what_a_failed_transaction_looked_up_is_forgotten(writing: Writer) -> None:
+    def learn(transaction: Transaction) -> None:
+        transaction.remembered.next_sequence = 7
+
+    def learn_and_break(transaction: Transaction) -> None:
+        transaction.remembered.next_sequence = 8
+        transaction.connection.execute("INSERT INTO no_such_table VALUES (1)")
+
+    await writing.run(learn)
+    before = await writing.run(lambda transaction: transaction.remembered.next_sequence)
+    with pytest.raises(StoreUnavailable):
+        await writing.run(learn_and_break)
+    after = await writing.run(lambda transaction: transaction.remembered.next_sequence)
+
+    assert (before, after) == (7, None)

@@ -2,7 +2,8 @@
 
 Everybody is posted to by wrk in turn, as fast as they answer. CPU is that of all processes of a contender; where there
 is a PostgreSQL, its part is also shown by itself. Two workers share the machine's cores with the service and with wrk:
-with two cores they can't take much more than one does, and what they are asked is whether a message costs more.
+with two cores they can't take much more than one does, and what they are asked is whether a message costs more: with
+the connections that one worker has, shared as the kernel shares them, and with as many for each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.processes import running_service, running_shim
 
 TORNADO, FASTAPI, USUAL = "(a) bare Tornado", "(b) bare FastAPI", "(c) usual stack"
 OURS, CHALLENGED, REFUSED = "gateway", "gateway, challenged", "gateway, 401 alone"
-TWO_WORKERS = "gateway, 2 workers"
+TWO_WORKERS, TWO_BUSY_WORKERS = "gateway, 2 workers", "gateway, 2 workers, twice the connections"
 ON_POSTGRES, CHALLENGED_ON_POSTGRES = "gateway on PostgreSQL", "gateway on PostgreSQL, challenged"
 _ANYBODY = "Basic " + b64encode(b"bench:a password that nobody guesses").decode()
 
@@ -90,7 +91,10 @@ def _open_gateway(stack: ExitStack, folder: Path, workers: Sequence[int] = (2,))
             running_shim(folder, service=service.listen, workers=count, state_dir=folder / f"shim-{count}")
         )
         theirs = {"shim": clock_of(larger), "service": clock_of(service)}
-        contenders.append(Contender(TWO_WORKERS, Target(larger.listen, authorization), theirs))
+        contenders += [
+            Contender(TWO_WORKERS, Target(larger.listen, authorization), theirs),
+            Contender(TWO_BUSY_WORKERS, Target(larger.listen, authorization), theirs, crowd=count),
+        ]
     return contenders
 
 
@@ -126,11 +130,13 @@ def _describe_costs(rounds: Rounds) -> Figures:
 
 
 def _describe_throughput(rounds: Rounds) -> Figures:
-    ours, two = rounds[OURS], rounds[TWO_WORKERS]
+    ours, two, busy = rounds[OURS], rounds[TWO_WORKERS], rounds[TWO_BUSY_WORKERS]
     return {
         "messages/s / (a) bare Tornado": Aimed(3, ratios(ours, rounds[TORNADO], _rate), 1.0, is_least=True),
         "2 workers: CPU a message / 1 worker": Aimed(3, ratios(two, ours), 1.1),
         "2 workers: messages/s / 1 worker": spread(ratios(two, ours, _rate), 2),
+        "2 workers, each with as many connections: CPU a message / 1 worker": spread(ratios(busy, ours), 2),
+        "2 workers, each with as many connections: messages/s / 1 worker": spread(ratios(busy, ours, _rate), 2),
     }
 
 
