@@ -10,6 +10,9 @@ class BatchLimits:
     max_in_flight: int = 3
     """How many batches may be out at once. Fewer are larger, and cost fewer calls; but with one, the service waits for
     the shim while the shim waits for it. The service commits together what arrives together."""
+    gather_seconds: float = 0.005
+    """How long after a batch the next one leaves, if somebody began to wait for it while one was out. A batch costs as
+    much as a dozen messages in it; so who is answered meanwhile comes along with the next request."""
     max_messages: int = 500
     """How many messages a batch may hold. The service takes 1,000."""
     max_bytes: int = 2**21 - 2**16

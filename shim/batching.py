@@ -1,6 +1,6 @@
-"""Messages that are there together leave together, without a timer.
+"""Messages that are there together leave together.
 
-The clock is the batches themselves: while some are out, what arrives gathers for the next one. So a lone message
+While a batch is out, what arrives gathers for the next one, which leaves a few milliseconds after it. So a lone message
 leaves at once, and the busier the shim, the larger its batches. Knows neither HTTP nor gRPC.
 """
 
@@ -51,6 +51,7 @@ class Batcher(Generic[Result]):
         self._waiting_bytes = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._is_departure_due = False
+        self._departed_at = 0.0
         self._last_failure: Failure | None = None
         metrics.waiting_messages.set_function(lambda: len(self._waiting))
         metrics.waiting_bytes.set_function(lambda: self._waiting_bytes)
@@ -70,30 +71,39 @@ class Batcher(Generic[Result]):
             raise OverloadError("too many messages wait for the service")
         self._waiting.append(_Waiting(item, settle, self._loop.time()))
         self._waiting_bytes += len(item)
-        if not self._is_departure_due and len(self._in_flight) < limits.max_in_flight:
-            # Not at once: what else arrives in this turn of the loop comes along.
-            self._is_departure_due = True
-            self._loop.call_soon(self._depart)
+        if not self._is_departure_due:
+            self._plan_departure()
 
     async def drain(self) -> None:
         """Wait until everything that was put in is settled."""
         while self._waiting or self._in_flight:
+            self._depart()
             if self._in_flight:
                 await asyncio.wait(self._in_flight)
-            else:
-                await asyncio.sleep(0)
+
+    def _plan_departure(self) -> None:
+        """Let what waits leave in its time; if as many batches are out as may, that is when one of them returns."""
+        if not self._in_flight:
+            # Not at once: what else arrives in this turn of the loop comes along.
+            self._is_departure_due = True
+            self._loop.call_soon(self._depart)
+        elif len(self._in_flight) < self._limits.max_in_flight:
+            self._is_departure_due = True
+            self._loop.call_at(self._departed_at + self._limits.gather_seconds, self._depart)
 
     def _depart(self) -> None:
         self._is_departure_due = False
         while self._waiting and len(self._in_flight) < self._limits.max_in_flight:
             if batch := self._next_batch():
+                self._departed_at = self._loop.time()
                 task = self._loop.create_task(self._carry(batch))
                 self._in_flight.add(task)
                 task.add_done_callback(self._return)
 
     def _return(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
-        self._depart()
+        if self._waiting and not self._is_departure_due:
+            self._plan_departure()
 
     def _next_batch(self) -> list[_Waiting[Result]]:
         """Take the oldest items, as many as may leave together; those that waited too long fail instead."""

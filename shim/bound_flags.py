@@ -61,6 +61,14 @@ def bounds_of_batches() -> list[click.Parameter]:
         bounded("--max-batch-messages", 1, 1_000, _BATCHES.max_messages, "Messages a batch."),
         bounded("--max-batches-in-flight", 1, 64, _BATCHES.max_in_flight, "Batches out at once."),
         bounded(
+            "--gather-milliseconds",
+            0,
+            1_000,
+            round(_BATCHES.gather_seconds * 1000),
+            "How long after a batch the next one leaves, if somebody began to wait for it while one was out. "
+            "Less: sooner, and more CPU.",
+        ),
+        bounded(
             "--max-waiting-messages",
             1,
             10_000_000,
@@ -120,6 +128,7 @@ def to_batches(values: dict[str, Any]) -> BatchLimits:
     return BatchLimits(
         max_messages=values["max_batch_messages"],
         max_in_flight=values["max_batches_in_flight"],
+        gather_seconds=values["gather_milliseconds"] / 1000,
         max_waiting_messages=values["max_waiting_messages"],
         max_waiting_bytes=values["max_waiting_bytes"],
     )

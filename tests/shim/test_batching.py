@@ -1,4 +1,4 @@
-"""Batches without a timer: order, bounds and failures."""
+"""Batches: when they leave, in which order, bounds and failures."""
 
 import asyncio
 from collections.abc import Sequence
@@ -30,12 +30,14 @@ class Service:
 
 
 class Bench:
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, *, gather_seconds: float = 0, **limits: Any) -> None:
         self.service = Service()
         self.registry = CollectorRegistry()
         self.settled: list[tuple[bytes, int | Failure]] = []
         self.batcher: Batcher[int] = Batcher(
-            self.service.send, limits=BatchLimits(**limits), metrics=BatchingMetrics(self.registry)
+            self.service.send,
+            limits=BatchLimits(gather_seconds=gather_seconds, **limits),
+            metrics=BatchingMetrics(self.registry),
         )
 
     def put(self, items: bytes) -> None:
@@ -55,6 +57,50 @@ async def test_what_is_there_together_leaves_together_in_order() -> None:
     bench.put(b"abc")
     await turn()
     assert bench.service.batches == [b"abc"]
+
+
+async def test_what_arrives_while_a_batch_is_out_gathers_until_its_time_also_when_that_returns_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    bench = Bench(gather_seconds=5)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"b")
+    bench.service.answer(0)
+    await turn()
+    bench.put(b"c")
+    now[0] = 4.9
+    await turn()
+    assert bench.service.batches == [b"a"]
+
+    now[0] = 5.0
+    await turn()
+    assert bench.service.batches == [b"a", b"bc"]
+
+
+async def test_what_arrives_when_no_batch_is_out_leaves_at_once() -> None:
+    bench = Bench(gather_seconds=1000)
+    for number, item in enumerate((b"a", b"b")):
+        bench.put(item)
+        await turn()
+        assert bench.service.batches[number:] == [item]
+        bench.service.answer(number)
+        await turn()
+
+
+async def test_what_gathers_leaves_at_once_when_the_shim_ends() -> None:
+    bench = Bench(gather_seconds=1000)
+    bench.put(b"a")
+    await turn()
+    bench.put(b"b")
+    draining = asyncio.create_task(bench.batcher.drain())
+    await turn()
+    bench.service.answer(0)
+    bench.service.answer(1)
+    await draining
+    assert bench.service.batches == [b"a", b"b"]
 
 
 async def test_what_arrives_while_the_batches_are_out_is_the_next_one() -> None:
