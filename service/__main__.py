@@ -50,7 +50,7 @@ log = logging.getLogger("service")
 DRAIN_SECONDS = 5.0
 
 OBJECTS_BETWEEN_LOOKS = 20_000
-"""Python's own 700 are there again with a batch or two, and what is looked at then is in use."""
+"""As in a shim's worker. Python's own 700 are there again with a batch or two, and what is looked at then is in use."""
 
 
 class CannotStart(Exception):

@@ -11,8 +11,9 @@ class BatchLimits:
     """How many batches may be out at once. Fewer are larger, and cost fewer calls; but with one, the service waits for
     the shim while the shim waits for it. The service commits together what arrives together."""
     gather_seconds: float = 0.005
-    """How long after a batch the next one leaves, if somebody began to wait for it while one was out. A batch costs as
-    much as a dozen messages in it; so who is answered meanwhile comes along with the next request."""
+    """How long after a batch the next one leaves at the earliest, if somebody began to wait for it while one was out,
+    unless it is full. A batch costs as much as a dozen messages in it. Those whom the last one answers meanwhile send
+    their next requests in time for it: without this, half of the callers would wait for the other half in turn."""
     max_messages: int = 500
     """How many messages a batch may hold. The service takes 1,000."""
     max_bytes: int = 2**21 - 2**16

@@ -50,7 +50,8 @@ class Batcher(Generic[Result]):
         self._waiting: deque[_Waiting[Result]] = deque()
         self._waiting_bytes = 0
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._is_departure_due = False
+        self._departure: asyncio.Handle | None = None
+        self._gathers = False
         self._departed_at = 0.0
         self._last_failure: Failure | None = None
         metrics.waiting_messages.set_function(lambda: len(self._waiting))
@@ -71,8 +72,8 @@ class Batcher(Generic[Result]):
             raise OverloadError("too many messages wait for the service")
         self._waiting.append(_Waiting(item, settle, self._loop.time()))
         self._waiting_bytes += len(item)
-        if not self._is_departure_due:
-            self._plan_departure()
+        if self._departure is None or (self._gathers and self._is_full):
+            self._plan_departure(gathers=bool(self._in_flight))
 
     async def drain(self) -> None:
         """Wait until everything that was put in is settled."""
@@ -81,18 +82,30 @@ class Batcher(Generic[Result]):
             if self._in_flight:
                 await asyncio.wait(self._in_flight)
 
-    def _plan_departure(self) -> None:
-        """Let what waits leave in its time; if as many batches are out as may, that is when one of them returns."""
-        if not self._in_flight:
+    @property
+    def _is_full(self) -> bool:
+        """Whether a whole batch waits."""
+        return len(self._waiting) >= self._limits.max_messages or self._waiting_bytes >= self._limits.max_bytes
+
+    def _plan_departure(self, *, gathers: bool) -> None:
+        """Let what waits leave in its time; if as many batches are out as may, that begins when one of them returns."""
+        self._forget_departure()
+        if len(self._in_flight) >= self._limits.max_in_flight:
+            return
+        self._gathers = gathers and not self._is_full
+        if self._gathers:
+            self._departure = self._loop.call_at(self._departed_at + self._limits.gather_seconds, self._depart)
+        else:
             # Not at once: what else arrives in this turn of the loop comes along.
-            self._is_departure_due = True
-            self._loop.call_soon(self._depart)
-        elif len(self._in_flight) < self._limits.max_in_flight:
-            self._is_departure_due = True
-            self._loop.call_at(self._departed_at + self._limits.gather_seconds, self._depart)
+            self._departure = self._loop.call_soon(self._depart)
+
+    def _forget_departure(self) -> None:
+        if self._departure is not None:
+            self._departure.cancel()
+            self._departure = None
 
     def _depart(self) -> None:
-        self._is_departure_due = False
+        self._forget_departure()
         while self._waiting and len(self._in_flight) < self._limits.max_in_flight:
             if batch := self._next_batch():
                 self._departed_at = self._loop.time()
@@ -102,8 +115,8 @@ class Batcher(Generic[Result]):
 
     def _return(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
-        if self._waiting and not self._is_departure_due:
-            self._plan_departure()
+        if self._waiting and self._departure is None:
+            self._plan_departure(gathers=True)
 
     def _next_batch(self) -> list[_Waiting[Result]]:
         """Take the oldest items, as many as may leave together; those that waited too long fail instead."""

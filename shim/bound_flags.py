@@ -65,7 +65,7 @@ def bounds_of_batches() -> list[click.Parameter]:
             0,
             1_000,
             round(_BATCHES.gather_seconds * 1000),
-            "How long after a batch the next one leaves, if somebody began to wait for it while one was out. "
+            "How long after a batch the next one leaves at the earliest, if somebody began to wait while one was out. "
             "Less: sooner, and more CPU.",
         ),
         bounded(

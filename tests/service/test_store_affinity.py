@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from service.models import Assignment, AssignmentReason, Conversation, HoldReason
@@ -54,6 +56,20 @@ async def test_affinity_keeps_a_conversation_where_it_was_routed(
 
     assert await agents.take_all() == [1, 2, 3]
     assert await bot.take_all() == [4]
+
+
+async def test_whichever_of_messages_at_once_is_first_decides_for_all_of_them(bot: Consumer, agents: Consumer) -> None:
+    first, second, third = (
+        a_message(sid, destinations=(destination,), affinity_seconds=60)
+        for sid, destination in (("SM1", "agents"), ("SM2", "bot"), ("SM3", "bot"))
+    )
+    busy = asyncio.create_task(bot.store.check_alive())
+    await asyncio.sleep(0)
+    one = asyncio.create_task(bot.store.record([first, second]))
+    await asyncio.sleep(0)
+    await asyncio.gather(busy, one, bot.store.record([third]))
+
+    assert sorted([await agents.take_all(), await bot.take_all()]) == [[], [1, 2, 3]]
 
 
 async def test_affinity_is_nothing_to_a_channel_that_no_longer_wants_it(bot: Consumer, agents: Consumer) -> None:

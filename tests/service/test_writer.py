@@ -105,6 +105,31 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(writing: Writer, path
     assert stored(path) == [2]
 
 
+async def test_of_what_is_done_in_one_transaction_nothing_is_begun_that_nobody_waits_for_by_then(
+    writing: Writer, path: Path
+) -> None:
+    gathered, begun, release = threading.Event(), threading.Event(), threading.Event()
+
+    def block(_: Transaction) -> None:
+        begun.set()
+        release.wait(100)
+
+    gathering = asyncio.create_task(writing.run(lambda _: gathered.wait(100)))
+    await asyncio.sleep(0)
+    blocking = asyncio.create_task(writing.run(block))
+    await asyncio.sleep(0)
+    given_up = asyncio.create_task(add(writing, 1))
+    await asyncio.sleep(0)
+    gathered.set()
+    await asyncio.to_thread(begun.wait, 30)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    release.set()
+    await asyncio.gather(gathering, blocking)
+
+    assert stored(path) == []
+
+
 async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
     opened = Writer(apsw.Connection(str(path)), microseconds_now, 0)
     adding = [asyncio.create_task(add(opened, number)) for number in range(1000)]

@@ -52,6 +52,19 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
+class Clock:
+    """The running loop's time, which stands still until it is moved."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self._now)
+
+    async def reach(self, seconds: float) -> None:
+        """Let it be so late, and everything happen that is due then."""
+        self._now = seconds
+        await turn()
+
+
 async def test_what_is_there_together_leaves_together_in_order() -> None:
     bench = Bench()
     bench.put(b"abc")
@@ -62,21 +75,47 @@ async def test_what_is_there_together_leaves_together_in_order() -> None:
 async def test_what_arrives_while_a_batch_is_out_gathers_until_its_time_also_when_that_returns_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    clock = Clock(monkeypatch)
     bench = Bench(gather_seconds=5)
     bench.put(b"a")
     await turn()
+    await clock.reach(1.0)
     bench.put(b"b")
     bench.service.answer(0)
     await turn()
     bench.put(b"c")
-    now[0] = 4.9
-    await turn()
+    await clock.reach(4.9)
     assert bench.service.batches == [b"a"]
 
-    now[0] = 5.0
+    await clock.reach(5.0)
+    assert bench.service.batches == [b"a", b"bc"]
+
+
+@pytest.mark.parametrize(("most", "answered_at"), [(1, 0.3), (2, 0.3), (1, 0.7), (2, 0.7)])
+async def test_what_found_as_many_out_as_may_leaves_when_one_returned_and_its_time_has_come(
+    monkeypatch: pytest.MonkeyPatch, most: int, answered_at: float
+) -> None:
+    clock = Clock(monkeypatch)
+    bench = Bench(max_in_flight=most, gather_seconds=0.5, max_bytes=3)
+    for _ in range(most):
+        bench.put(b"abc")  # a whole one
+        await turn()
+    bench.put(b"d")
+    await clock.reach(answered_at)
+    bench.service.answer(0)
     await turn()
+    assert (len(bench.service.batches) > most) is (answered_at > 0.5)
+
+    await clock.reach(0.8)
+    assert bench.service.batches[most:] == [b"d"]
+
+
+async def test_a_whole_batch_gathers_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    bench = Bench(max_in_flight=3, max_messages=2, gather_seconds=5)
+    for items in (b"a", b"b", b"c"):
+        bench.put(items)
+        await turn()
     assert bench.service.batches == [b"a", b"bc"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
-"""In rows. Each size of each statement stays prepared."""
+"""In rows. Each size of each statement stays prepared, if the connection keeps enough of them."""
 
 MARK = "VALUES ?"
 
@@ -28,10 +28,14 @@ class ManyRows:
             raise ValueError(f"no {MARK}")
         self._statements = [(size, f"{before}VALUES {', '.join([row] * size)}{after}") for size in SIZES]
 
-    def run(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run for all rows, in order: `row` takes as many values as a row has."""
+    def run(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]], *, keep: bool = True) -> None:
+        """Run for all rows, in order: `row` takes as many values as a row has.
+
+        What stays prepared holds the values that it had last: don't `keep` it after large ones.
+        """
         start = 0
         for size, statement in self._statements:
             while start + size <= len(rows):
-                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+                values = tuple(chain.from_iterable(rows[start : start + size]))
+                connection.execute(statement, values, can_cache=keep)
                 start += size

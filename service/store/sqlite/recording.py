@@ -25,6 +25,9 @@ ON CONFLICT (channel_config_id, message_sid) DO NOTHING
     row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 
+LARGEST_KEPT = 4096
+"""Bytes of a message, on average, above which no statement stays in memory with them."""
+
 LAST_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
 
 FIND_SEQUENCE = "SELECT sequence FROM message WHERE channel_config_id = ? AND message_sid = ?"
@@ -80,7 +83,8 @@ def _record(transaction: Transaction, some: Sequence[RoutedMessage]) -> Sequence
     recorded, numbered, rows = _number(transaction, some)
     connection = transaction.connection
     before = connection.total_changes()
-    INSERT_MESSAGES.run(connection, rows)
+    size = sum(len(routed.message.payload) for routed in some)
+    INSERT_MESSAGES.run(connection, rows, keep=size <= len(some) * LARGEST_KEPT)
     if connection.total_changes() - before < len(rows):
         recorded = [_look_up(transaction, *pair) for pair in zip(some, recorded, strict=True)]
         stored = {entry.sequence for entry in recorded if not entry.is_duplicate}
@@ -94,6 +98,7 @@ def _number(
 ) -> tuple[Sequence[Recorded], Sequence[Numbered], Sequence[tuple[Any, ...]]]:
     """Return what becomes of messages if none is a duplicate, those that are to be stored, and their rows."""
     sequence = _next_sequence(transaction)
+    # Asked once for all: nearly always nobody is, and then each message saves two calls.
     is_anybody_erased, is_any_assigned = erasure.is_anybody_erased(transaction), assignments.is_any(transaction)
     recorded: list[Recorded] = []
     numbered: list[Numbered] = []
@@ -128,7 +133,6 @@ def _look_up(transaction: Transaction, routed: RoutedMessage, entry: Recorded) -
 
 
 def _deliver(transaction: Transaction, numbered: Sequence[Numbered]) -> None:
-
     arrivals.append(
         transaction,
         [

@@ -105,8 +105,9 @@ def _prune_discarded(pruning: _Pruning, limit: int) -> int:
 
 def _forget_assignments(transaction: Transaction, limit: int) -> int:
     transaction.connection.execute(EXPIRED_ASSIGNMENTS, (transaction.now, limit))
+    forgotten = transaction.connection.changes()
     assignments.look_again(transaction)
-    return transaction.connection.changes()
+    return forgotten
 
 
 def _remove_unless_waiting(pruning: _Pruning, message: int) -> None:

@@ -15,6 +15,10 @@ from service.store.migrations import Migration, check_usable, load_migrations
 
 APPLICATION_ID = 0x41494D4F  # "AIMO": says that a file is ours
 
+STATEMENTS_KEPT = 1000
+"""How many executions ago a statement may have been used last, and is still prepared: more than those of a transaction
+of settlements, so that those that record are there for the next messages."""
+
 # A commit is one fdatasync with FULL. The rest bounds memory and the WAL, and overwrites what is deleted.
 WRITER_SETTINGS = """
 PRAGMA journal_mode = WAL;
@@ -49,7 +53,7 @@ def open_writer(path: Path) -> apsw.Connection:
     """Open the file for writing, at the newest schema. Raises `StoreRefused` before anything is changed."""
     # SQLite gives its other files the mode of this one.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), statementcachesize=STATEMENTS_KEPT)
     try:
         _migrate(connection, path)
         _close_to_others(path)

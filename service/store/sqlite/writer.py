@@ -40,9 +40,10 @@ MOST_IN_A_TRANSACTION = 256
 
 @dataclass(slots=True)
 class Remembered:
-    """What was looked up, from one transaction to the next: nobody else writes. None: look.
+    """What was looked up, from one transaction to the next. None: look.
 
-    What changes it in the database changes it here, too; when a transaction fails, all is forgotten.
+    What changes it in the database changes it here, too: while a service has the file, nobody else may write to it.
+    When a transaction fails, all is forgotten.
     """
 
     next_sequence: int | None = None
@@ -69,11 +70,11 @@ class Transaction:
     """What is to be done once, in this order, whoever of the transaction's operations asked for it."""
 
 
-class Operation(NamedTuple, Generic[Item, T]):
-    """Something to do in a transaction: `run_all` gets the items of all operations for it that follow each other."""
+class Operation(NamedTuple, Generic[T]):
+    """What to do in a transaction: call `item`; or, with `run_all`, do that to it and to the items that come next."""
 
-    run_all: Callable[[Transaction, Sequence[Item]], Sequence[T | Exception]]
-    item: Item
+    run_all: Callable[[Transaction, Sequence[Any]], Sequence[T]] | None
+    item: Any
     is_durable: bool
     result: asyncio.Future[T]
 
@@ -81,7 +82,7 @@ class Operation(NamedTuple, Generic[Item, T]):
 class Outcome(NamedTuple):
     """What an operation came to: its result, or why there is none."""
 
-    operation: Operation[Any, Any]
+    operation: Operation[Any]
     value: Any
 
 
@@ -100,7 +101,7 @@ class Writer:
         self._remembered = Remembered()
         self._listeners: list[StoreListener] = []
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Operation[Any, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -111,10 +112,10 @@ class Writer:
     async def run(self, operation: Callable[[Transaction], T], *, is_durable: bool = True) -> T:
         """Run an operation and return its result once it is committed (and, if durable, on disk).
 
-        It raises a `GatewayError` before its first write or not at all. One that has not begun when its caller gives
-        up is not run. Raises `StoreUnavailable` after 1.5 s: then the operation may still come to be.
+        The operation raises a `GatewayError` before its first write or not at all. One that has not begun when its
+        caller gives up is not run. Raises `StoreUnavailable` after 1.5 s: then the operation may still come to be.
         """
-        return await self._wait_for(Operation(_run_each, operation, is_durable, self._loop.create_future()))
+        return await self._wait_for(Operation(None, operation, is_durable, self._loop.create_future()))
 
     async def run_together(self, operation: Callable[[Transaction, Sequence[Item]], Sequence[T]], item: Item) -> T:
         """Like `run`, durably, for what is done to many items at a time; it returns one result an item.
@@ -123,7 +124,7 @@ class Writer:
         """
         return await self._wait_for(Operation(operation, item, True, self._loop.create_future()))
 
-    async def _wait_for(self, operation: Operation[Any, T]) -> T:
+    async def _wait_for(self, operation: Operation[T]) -> T:
         if not self._thread.is_alive():
             raise StoreUnavailable("the store is closed; retry when the service is back")
         if self._queue.qsize() >= MOST_WAITING:
@@ -155,7 +156,7 @@ class Writer:
         self._refuse_the_rest()
         self._connection.close()
 
-    def _wait_for_company(self, first: Operation[Any, Any] | None) -> None:
+    def _wait_for_company(self, first: Operation[Any] | None) -> None:
         """Wait until a commit may begin. What needs no sync, such as a claim, waits for nobody."""
         if first is None or not first.is_durable:
             return
@@ -170,7 +171,7 @@ class Writer:
             if operation is not None:
                 self._settle([Outcome(operation, StoreUnavailable("the store is closed; retry elsewhere"))])
 
-    def _run_group(self, group: Sequence[Operation[Any, Any]]) -> None:
+    def _run_group(self, group: Sequence[Operation[Any]]) -> None:
         """Run a group in one transaction; when one of it breaks, each in its own."""
         try:
             outcomes, transaction = self._transact(group)
@@ -183,7 +184,7 @@ class Writer:
         else:
             self._settle(outcomes, transaction)
 
-    def _transact(self, group: Sequence[Operation[Any, Any]]) -> tuple[Sequence[Outcome], Transaction]:
+    def _transact(self, group: Sequence[Operation[Any]]) -> tuple[Sequence[Outcome], Transaction]:
         connection = self._connection
         self._last_at = max(self._last_at, self._clock())
         transaction = Transaction(connection, self._last_at, self._remembered)
@@ -222,25 +223,25 @@ class CommitFailed(Exception):
     """The commit itself failed: nothing of the group is stored, and trying each alone won't help."""
 
 
-def _attempt(transaction: Transaction, group: Sequence[Operation[Any, Any]]) -> list[Outcome]:
-    """Run what somebody still waits for, in order."""
+def _attempt(transaction: Transaction, group: Sequence[Operation[Any]]) -> list[Outcome]:
+    """Run what somebody still waits for when its turn comes, in order."""
     outcomes: list[Outcome] = []
-    wanted = [operation for operation in group if not operation.result.cancelled()]
-    for run_all, operations in groupby(wanted, key=lambda operation: operation.run_all):
-        together = list(operations)
-        values = run_all(transaction, [operation.item for operation in together])
-        outcomes += map(Outcome, together, values)
+    for run_all, operations in groupby(group, key=lambda operation: operation.run_all):
+        wanted = (operation for operation in operations if not operation.result.cancelled())
+        if run_all is None:
+            outcomes += [Outcome(operation, _run(transaction, operation)) for operation in wanted]
+        else:
+            together = list(wanted)
+            values = run_all(transaction, [operation.item for operation in together])
+            outcomes += [Outcome(*pair) for pair in zip(together, values, strict=True)]
     return outcomes
 
 
-def _run_each(transaction: Transaction, operations: Sequence[Callable[[Transaction], Any]]) -> Sequence[Any]:
-    values: list[Any] = []
-    for operation in operations:
-        try:
-            values.append(operation(transaction))
-        except GatewayError as error:
-            values.append(error)
-    return values
+def _run(transaction: Transaction, operation: Operation[Any]) -> Any:
+    try:
+        return operation.item(transaction)
+    except GatewayError as error:
+        return error
 
 
 def _commit(connection: apsw.Connection) -> None:
