@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 import pytest
 
@@ -30,6 +32,14 @@ def test_the_first_of_two_rows_with_one_key_is_kept_wherever_they_are(connection
 
     found = connection.execute("SELECT id, name FROM entry ORDER BY id").fetchall()
     assert found == [(number, f"name {number}") for number in range(40)]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_is_not_kept_leaves_nothing_of_its_rows_behind(connection: apsw.Connection, keep: bool) -> None:
+    INSERT.run(connection, [(number, "large") for number in range(3)], keep=keep)
+
+    found: Any = connection.cache_stats(include_entries=True)
+    assert any("INSERT INTO entry" in each["query"] for each in found["entries"]) is keep
 
 
 def test_a_statement_without_a_place_for_its_rows_is_refused() -> None:
